@@ -1,0 +1,210 @@
+"""The idea: every attention mechanism of a convolutional network is the same three steps.
+
+=====================  ======================================  ===========================================
+step                   what it does                            in code
+=====================  ======================================  ===========================================
+feature extraction     summarise the feature map               ``gather(x) -> context``
+attention calculation  turn the summary into weights           ``weigh(context) -> weights``
+feature recalibration  apply the weights                       ``recalibrate(x, weights, context) -> y``
+=====================  ======================================  ===========================================
+
+What follows, classification or detection or segmentation, is the host network's.
+
+A **gate** multiplies the features by weights. An **affinity** relates pairs of positions and mixes features
+along those relations. A **sequence** is one after the other. Every mechanism is one of the three; it has the
+shape of its input, and it shows its weights by passing them through a :class:`Map`.
+
+Required to implement: ``gather`` and ``weigh`` (an affinity: ``recalibrate`` too), ``reset_parameters``.
+What you get: ``forward``, the blend that starts a mechanism as the identity, and maps that can be recorded,
+differentiated and exported.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Map(nn.Identity):
+    """The named point where attention weights pass: look at them here, or take gradients with respect to them.
+
+    It has no parameters and no state, so export folds it away.
+
+    Args:
+        axes: What the weights vary over besides the batch. ``"c"``, ``"h"``, ``"w"`` for a gate, in any
+            combination; ``"hw->hw"`` for an affinity, from the positions looked at to the positions that look.
+    """
+
+    def __init__(self, *axes: str) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def extra_repr(self) -> str:
+        """The axes, as ``print(model)`` shows them."""
+        return ", ".join(self.axes)
+
+
+class Relation(Protocol):
+    """The weights of an affinity: every position's share in every other, kept implicit until asked for.
+
+    Attributes:
+        size: Height and width of the map of positions.
+    """
+
+    size: tuple[int, int]
+
+    def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        """Sum the values of all positions, weighted, at every position."""
+        ...
+
+    def dense(self) -> Float[Tensor, "b source target"]:
+        """The weights as one matrix a sample, HW×HW: for looking at, not for computing with."""
+        ...
+
+
+class Attention(nn.Module, ABC):
+    """A mechanism, or one step of it: same shape in, same shape out.
+
+    Attributes:
+        blend: ``None`` for the mechanism as published. After :meth:`start_at_identity` a learned scalar: at 0 the
+            mechanism does nothing, at 1 it is the published one.
+        zeros: Names of the parameters that the paper starts at zero and that stop a gradient while they, or too much
+            beside them, are zero: a last norm's weight; the bias of a ReLU that may be a bottleneck's only unit.
+        fixed_size: The one height and width that the mechanism can run at, or ``None`` if any will do.
+    """
+
+    blend: nn.Parameter | None
+    zeros: tuple[str, ...] = ()
+    fixed_size: tuple[int, int] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("blend", None)
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Attend."""
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Initialise as the paper or its authors' code does."""
+
+    def start_at_identity(self) -> None:
+        """Become the identity function, ready to learn.
+
+        The blend is then the only zero factor between the loss and the mechanism's parameters: it has a gradient in
+        the first step, they have one in the second. A published zero-initialisation would be a second factor, and
+        nothing would ever move; the parameters named by :attr:`zeros` start at one instead.
+        """
+        for step in self.modules():
+            if isinstance(step, Attention) and not isinstance(step, Sequence):
+                like = next(step.parameters(), None)
+                zero = torch.zeros((), device=getattr(like, "device", None), dtype=getattr(like, "dtype", None))
+                step.blend = nn.Parameter(zero)
+                for name in step.zeros:
+                    nn.init.ones_(step.get_parameter(name))
+
+
+class Gate(Attention):
+    """Attention that multiplies: the weights broadcast against the features.
+
+    Required: :meth:`gather`, :meth:`weigh`, ``self.map``.
+    """
+
+    map: Map
+
+    @abstractmethod
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Any:
+        """Summarise the feature map."""
+
+    @abstractmethod
+    def weigh(self, context: Any) -> Float[Tensor, "b _ _ _"]:
+        """Turn the summary into weights."""
+
+    def recalibrate(
+        self,
+        x: Float[Tensor, "b c h w"],
+        weights: Float[Tensor, "b _ _ _"],
+        context: Any,  # noqa: ARG002
+    ) -> Float[Tensor, "b c h w"]:
+        """Apply the weights."""
+        return x * weights
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Gather, weigh, recalibrate."""
+        context = self.gather(x)
+        weights = self.weigh(context)
+        if self.blend is not None:  # on the weights, which are smaller than the map: no extra pass over it
+            weights = 1 + self.blend * (weights - 1)
+        return self.recalibrate(x, self.map(weights), context)
+
+
+class Affinity(Attention):
+    """Attention that relates pairs of positions and mixes features along the relations.
+
+    Required: :meth:`gather`, :meth:`weigh` (it passes each relation through a :class:`Map`), :meth:`recalibrate`.
+    """
+
+    @abstractmethod
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Any:
+        """Embed the positions."""
+
+    @abstractmethod
+    def weigh(self, context: Any) -> Any:
+        """Relate the positions: one :class:`Relation`, or several."""
+
+    @abstractmethod
+    def recalibrate(self, x: Float[Tensor, "b c h w"], weights: Any, context: Any) -> Float[Tensor, "b c h w"]:
+        """The update: what the relations bring to every position."""
+
+    def fuse(self, x: Float[Tensor, "b c h w"], update: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ h w"]:
+        """Join features and update; added back, unless a mechanism's paper does otherwise."""
+        return x + update
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ h w"]:
+        """Gather, weigh, recalibrate, and fuse the update with the features."""
+        context = self.gather(x)
+        update = self.recalibrate(x, self.weigh(context), context)
+        return self.fuse(x, update if self.blend is None else self.blend * update)
+
+
+class Sequence(Attention):
+    """Steps that act one after the other, each with a map of its own."""
+
+    def __init__(self, **steps: Attention) -> None:
+        super().__init__()
+        for name, step in steps.items():
+            self.add_module(name, step)
+
+    def steps(self) -> Iterator[tuple[str, Attention]]:
+        """The steps by name, in order."""
+        for name, step in self.named_children():
+            if isinstance(step, Attention):
+                yield name, step
+
+    def reset_parameters(self) -> None:
+        """Initialise every step."""
+        for _, step in self.steps():
+            step.reset_parameters()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Apply every step to what the one before returns."""
+        for _, step in self.steps():
+            x = step(x)
+        return x
+
+
+def maps_of(module: nn.Module) -> dict[str, Map]:
+    """The maps inside a module, by path.
+
+    Example:
+        >>> import foveate
+        >>> list(maps_of(foveate.create("cbam", 64)))
+        ['channel.map', 'spatial.map']
+    """
+    return {path: child for path, child in module.named_modules() if isinstance(child, Map)}

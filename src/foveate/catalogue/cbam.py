@@ -1,0 +1,151 @@
+"""Convolutional Block Attention Module: what matters, then where."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention import Gate, Map, Sequence
+from foveate.errors import OptionError, check_at_least, check_bool, check_choice, check_odd
+from foveate.ops.norm import BatchNorm2d
+from foveate.ops.pool import GLOBAL_POOLS
+from foveate.registry import Card, Paper, mechanism
+
+
+class ChannelGate(Gate):
+    """What matters: a gate for each channel from several global pools, all through one shared network.
+
+    Args:
+        channels: Channels of the feature map.
+        reduction: The shared network has ``max(1, channels // reduction)`` hidden units.
+        pools: Any of ``"avg"``, ``"max"``, ``"lp"`` (root of the sum of squares) and ``"lse"`` (log-sum-exp).
+    """
+
+    def __init__(self, channels: int, *, reduction: int, pools: tuple[str, ...]) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.pools = pools
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+        self.zeros = ("fc1.bias",)
+        self.map = Map("c")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights as PyTorch's default for a linear layer, biases zero, as in the authors' network."""
+        for layer in (self.fc1, self.fc2):
+            layer.reset_parameters()
+            nn.init.zeros_(layer.bias)
+
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b pools c"]:
+        """The global pools, one beside the other."""
+        return torch.stack([GLOBAL_POOLS[pool](x) for pool in self.pools], 1)
+
+    def weigh(self, context: Float[Tensor, "b pools c"]) -> Float[Tensor, "b c 1 1"]:
+        """The shared network on every pool; the logits are summed before the sigmoid."""
+        logits = self.fc2(torch.relu(self.fc1(context))).sum(1)
+        return torch.sigmoid(logits)[:, :, None, None]
+
+
+class SpatialGate(Gate):
+    """Where it matters: a gate for each position from the maximum and mean over channels.
+
+    Args:
+        kernel_size: Side of the convolution, odd.
+        norm: Whether batch normalisation follows it.
+    """
+
+    def __init__(self, *, kernel_size: int, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.norm = BatchNorm2d(1, momentum=0.01) if norm else nn.Identity()
+        self.zeros = ("norm.weight",) if norm else ()
+        self.map = Map("h", "w")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As in the authors' network: the norm's weight is zero, so that the gate starts at 0.5 everywhere."""
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.norm.reset_parameters()
+            nn.init.zeros_(self.norm.weight)
+
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 2 h w"]:
+        """Maximum and mean over channels, in the authors' order."""
+        return torch.stack([x.max(1).values, x.mean(1)], 1)
+
+    def weigh(self, context: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """A gate for each position from its neighbourhood."""
+        return torch.sigmoid(self.norm(self.conv(context)))
+
+
+@mechanism(
+    Card(
+        name="cbam",
+        title="Convolutional Block Attention Module",
+        paper=Paper("CBAM: Convolutional Block Attention Module", "Woo, Park, Lee, Kweon", "ECCV 2018", "1807.06521"),
+        equation=("x' = x · σ(Σ_p MLP(pool_p(x))), p in {avg, max}\ny = x' · σ(norm(conv_k([max_c(x'); mean_c(x')])))"),
+        reference="Jongchan/attention-module @ 459efad, MODELS/cbam.py and model_resnet.py",
+        differences=(
+            "Biases in the shared network and a norm after the spatial convolution are the authors' code; the paper "
+            "mentions neither.",
+            "At least one hidden unit, where C // r is zero.",
+            "A training batch of one value is normalised with the running statistics.",
+            "The lp pool's gradient at an all-zero channel is zero, where the authors' is not a number.",
+        ),
+    )
+)
+class CBAM(Sequence):
+    """Convolutional Block Attention Module: a channel gate, then a spatial gate on what it lets through.
+
+    Source: Woo et al., CBAM, section 3; biases, norm and initialisation from the authors' code.
+
+    Args:
+        channels: Channels of the feature map.
+        reduction: The channel gate's shared network has ``max(1, channels // reduction)`` hidden units.
+        pools: Global pools of the channel gate, any of ``"avg"``, ``"max"``, ``"lp"``, ``"lse"``.
+        kernel_size: Side of the spatial gate's convolution, odd.
+        norm: Whether batch normalisation follows that convolution.
+        parts: ``"both"``, or ``"channel"`` or ``"spatial"`` for one half on its own.
+
+    Shape:
+        ``(b, c, h, w)`` in and out; the channel map has the axis ``c``, the spatial map ``h`` and ``w``.
+
+    Raises:
+        OptionError: If an option's value cannot work.
+
+    Example:
+        >>> import torch
+        >>> from foveate.catalogue import CBAM
+        >>> CBAM(64, pools=("avg", "max"))(torch.randn(2, 64, 7, 7)).shape
+        torch.Size([2, 64, 7, 7])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        pools: tuple[str, ...] = ("avg", "max"),
+        kernel_size: int = 7,
+        norm: bool = True,
+        parts: Literal["both", "channel", "spatial"] = "both",
+    ) -> None:
+        pools = (pools,) if isinstance(pools, str) else tuple(pools)
+        check_at_least("reduction", reduction, 1)
+        check_odd("kernel_size", kernel_size)
+        check_bool("norm", norm)
+        check_choice("parts", parts, ("both", "channel", "spatial"))
+        for pool in pools:
+            check_choice("pools", pool, GLOBAL_POOLS)
+        if not pools or len(set(pools)) < len(pools):
+            raise OptionError(f"pools must name each pool once, and at least one; got {pools!r}")
+        steps: dict[str, Gate] = {}
+        if parts != "spatial":
+            steps["channel"] = ChannelGate(channels, reduction=reduction, pools=pools)
+        if parts != "channel":
+            steps["spatial"] = SpatialGate(kernel_size=kernel_size, norm=norm)
+        super().__init__(**steps)

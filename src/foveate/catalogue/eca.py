@@ -1,0 +1,90 @@
+"""Efficient Channel Attention: which channels matter, judged from their neighbours' means."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention import Gate, Map
+from foveate.errors import check_odd
+from foveate.ops.pool import global_mean
+from foveate.registry import Card, Paper, mechanism
+
+
+def kernel_size_for(channels: int) -> int:
+    """The kernel size that the paper's equation 12 gives, with γ = 2 and b = 1.
+
+    Example:
+        >>> [kernel_size_for(c) for c in (1, 8, 64, 128, 2048)]
+        [1, 3, 3, 5, 7]
+    """
+    size = int(abs((math.log2(channels) + 1) / 2))
+    return size if size % 2 else size + 1
+
+
+@mechanism(
+    Card(
+        name="eca",
+        title="Efficient Channel Attention",
+        paper=Paper(
+            "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
+            "Wang, Wu, Zhu, Li, Zuo, Hu",
+            "CVPR 2020",
+            "1910.03151",
+        ),
+        equation="y = x · σ(conv_k(mean_hw(x))), k = |(log₂ C + 1) / 2|_odd",
+        reference="BangguWu/ECANet @ b332f6b, models/eca_module.py",
+        differences=(
+            "The kernel size follows the paper's equation; the authors' networks set it by hand for each stage "
+            "(ResNet-50: 3, 5, 5, 7 where the equation gives 5, 5, 5, 7), which `kernel_size` reproduces.",
+        ),
+    )
+)
+class EfficientChannelAttention(Gate):
+    """Efficient Channel Attention: a gate for each channel from the means of its neighbours in channel order.
+
+    One convolution without bias runs along the channel axis, padded with zeros; a sigmoid follows. It has as many
+    parameters as the kernel is wide.
+
+    Source: Wang et al., ECA-Net, section 3.
+
+    Args:
+        channels: Channels of the feature map.
+        kernel_size: Width of the convolution, odd; ``None`` computes it from the channels
+            (:func:`kernel_size_for`).
+
+    Shape:
+        ``(b, c, h, w)`` in and out; the map has the axis ``c``.
+
+    Raises:
+        OptionError: If the kernel size is not odd and positive.
+
+    Example:
+        >>> import torch
+        >>> from foveate.catalogue import EfficientChannelAttention
+        >>> EfficientChannelAttention(256).conv.kernel_size
+        (5,)
+    """
+
+    def __init__(self, channels: int, *, kernel_size: int | None = None) -> None:
+        super().__init__()
+        size = kernel_size_for(channels) if kernel_size is None else kernel_size
+        check_odd("kernel_size", size)
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+        self.map = Map("c")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """PyTorch's default for a convolution, as in the authors' code."""
+        self.conv.reset_parameters()
+
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+        """The mean of each channel."""
+        return global_mean(x)
+
+    def weigh(self, context: Float[Tensor, "b c"]) -> Float[Tensor, "b c 1 1"]:
+        """A gate for each channel from its neighbourhood."""
+        return torch.sigmoid(self.conv(context[:, None]))[:, 0, :, None, None]

@@ -1,0 +1,268 @@
+"""Point-wise Spatial Attention: what every position collects from, and distributes to, every other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention import Affinity, Map
+from foveate.errors import FoveateError, OptionError, check_at_least, check_bool, check_choice, check_odd
+from foveate.ops.norm import BatchNorm2d
+from foveate.ops.relative import relative_to_absolute
+from foveate.ops.softmax import full_softmax
+from foveate.registry import Card, Paper, mechanism
+
+
+@dataclass(frozen=True)
+class PointwiseWeights:
+    """The weights of one branch: how much every position takes from every other.
+
+    Attributes:
+        weights: ``(b, source, target)``, sources and targets in rows of the map.
+        size: Height and width of the map.
+        normalization: What the mixed values are divided by.
+    """
+
+    weights: Float[Tensor, "b source target"]
+    size: tuple[int, int]
+    normalization: float
+
+    def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        """Sum the values of all sources at every target, in at least float32."""
+        with torch.autocast(value.device.type, enabled=False):
+            mixed = value.flatten(2).to(self.weights.dtype) @ self.weights
+        return (mixed / self.normalization).to(value.dtype).reshape(value.shape)
+
+    def dense(self) -> Float[Tensor, "b source target"]:
+        """The weights, normalised."""
+        return self.weights / self.normalization
+
+
+class Embedding(NamedTuple):
+    """What one branch gathers: reduced features, and the logits of its masks."""
+
+    value: Tensor
+    logits: Tensor
+
+
+@mechanism(
+    Card(
+        name="psanet",
+        title="Point-wise Spatial Attention",
+        paper=Paper(
+            "PSANet: Point-wise Spatial Attention Network for Scene Parsing",
+            "Zhao, Zhang, Liu, Shi, Loy, Lin, Jia",
+            "ECCV 2018",
+        ),
+        equation=(
+            "z_i = 1/N Σ_j a^collect_(j→i) x_j  ‖  1/N Σ_j a^distribute_(j→i) x_j\n"
+            "y = x + up(proj(z))  (fusion=add)   or   [x ‖ up(proj(z))]  (fusion=concat, the paper's)"
+        ),
+        reference="hszhao/semseg @ 4f274c3, model/psanet.py and lib/psa/src/cpu/psamask.cpp",
+        differences=(
+            "Fusion by addition is ours: it keeps the shape, so that the module can be attached anywhere. The paper "
+            "concatenates; `fusion=concat` and `hosts.psanet` do too.",
+            "The update is resized to the size of the input; the authors' to (h - 1) · shrink + 1, which is the same "
+            "wherever their code runs (sizes with (size - 1) divisible by the shrink factor).",
+            "Where a map outgrows the mask, positions outside it have logit zero, as in the authors' op, and so a "
+            "weight of exp(0) before normalisation; `outside=exclude` gives them none.",
+            "Reduced channels are a quarter of the input's, 512 of 2048 as published.",
+            "The weights and their products with the features stay in float32 under autocast.",
+            "A training batch of one value per channel is normalised with the running statistics.",
+        ),
+    )
+)
+class PSANet(Affinity):
+    """Point-wise Spatial Attention: every position looks at all positions, and is looked at by them.
+
+    Features are reduced; for every position a small network predicts a mask of weights over relative positions (or,
+    if compact, over absolute ones). *Collect* reads the mask as what the position takes from others, *distribute* as
+    what it gives to them. Both updates are projected back and fused with the features.
+
+    Source: Zhao et al., PSANet, sections 3 and 4; the authors' PyTorch code.
+
+    Args:
+        channels: Channels of the feature map.
+        size: Height and width of the map that the masks are made for.
+        branches: ``"both"``, ``"collect"`` or ``"distribute"``.
+        compact: Predict weights over the positions of the map itself, h·w of them, instead of the over-complete
+            (2h - 1)·(2w - 1) relative ones. It then runs at one size only.
+        mask: Height and width of the over-complete mask, odd; ``None`` reaches every position from every other.
+        shrink: The attention works on a map smaller by this factor.
+        softmax: Whether the weights of each position sum to one.
+        normalization: What the sums are divided by; ``None`` is the number of cells of the mask.
+        outside: What positions beyond the mask get: a ``"zero"`` logit as published, or ``"exclude"``.
+        reduction: The attention works on ``max(1, channels // reduction)`` channels.
+        fusion: ``"add"`` the update to the features, or ``"concat"`` it behind them as in the paper.
+
+    Shape:
+        ``(b, c, h, w)`` in and out; ``(b, 2c, h, w)`` out with ``fusion="concat"``. The maps ``collect_map`` and
+        ``distribute_map`` relate positions of the shrunken map, ``hw->hw``.
+
+    Raises:
+        OptionError: If an option's value cannot work, or the size is missing.
+        FoveateError: In ``forward``, if it is compact and the map has another size.
+
+    Example:
+        >>> import torch
+        >>> from foveate.catalogue import PSANet
+        >>> PSANet(64, size=(15, 15))(torch.randn(2, 64, 15, 15)).shape
+        torch.Size([2, 64, 15, 15])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: tuple[int, int] | None = None,
+        branches: Literal["both", "collect", "distribute"] = "both",
+        compact: bool = False,
+        mask: tuple[int, int] | None = None,
+        shrink: int = 2,
+        softmax: bool = True,
+        normalization: float | None = 1.0,
+        outside: Literal["zero", "exclude"] = "zero",
+        reduction: int = 4,
+        fusion: Literal["add", "concat"] = "add",
+    ) -> None:
+        super().__init__()
+        check_choice("branches", branches, ("both", "collect", "distribute"))
+        check_choice("outside", outside, ("zero", "exclude"))
+        check_choice("fusion", fusion, ("add", "concat"))
+        check_bool("compact", compact)
+        check_bool("softmax", softmax)
+        check_at_least("shrink", shrink, 1)
+        check_at_least("reduction", reduction, 1)
+        self.branches: Literal["both", "collect", "distribute"] = branches
+        self.compact, self.shrink, self.softmax = compact, shrink, softmax
+        self.outside, self.fusion = outside, fusion
+        self.mask = _mask_size(size, compact, mask, shrink)
+        self.fixed_size = size if compact else None
+        cells = self.mask[0] * self.mask[1]
+        if normalization is not None and not normalization > 0:
+            raise OptionError(f"normalization must be positive or none, not {normalization!r}")
+        self.normalization = float(cells if normalization is None else normalization)
+
+        reduced = max(1, channels // reduction)
+        # the authors' names, so that their checkpoints load; a single branch of either kind is called `reduce`
+        self.reduce = _unit(channels, reduced)
+        self.attention = nn.Sequential(*_unit(reduced, reduced), nn.Conv2d(reduced, cells, 1, bias=False))
+        if branches == "both":
+            self.reduce_p = _unit(channels, reduced)
+            self.attention_p = nn.Sequential(*_unit(reduced, reduced), nn.Conv2d(reduced, cells, 1, bias=False))
+        self.proj = _unit(reduced * (2 if branches == "both" else 1), channels)
+        if branches != "distribute":
+            self.collect_map = Map("hw->hw")
+        if branches != "collect":
+            self.distribute_map = Map("hw->hw")
+
+    def reset_parameters(self) -> None:
+        """PyTorch's defaults, as in the authors' code."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+                layer.reset_parameters()
+
+    def start_at_identity(self) -> None:
+        """Become the identity function; only with ``fusion="add"``, which has one.
+
+        Raises:
+            OptionError: With ``fusion="concat"``, whose output has twice the channels.
+        """
+        if self.fusion == "concat":
+            raise OptionError("psanet with fusion=concat doubles the channels and has no identity: use fusion=add")
+        super().start_at_identity()
+
+    def gather(self, x: Float[Tensor, "b c h w"]) -> tuple[Embedding, ...]:
+        """Reduce, shrink, and predict a mask for every position, once for each branch."""
+        if self.fixed_size is not None and tuple(x.shape[2:]) != self.fixed_size:
+            raise FoveateError(
+                f"this psanet is compact, tied to maps of {self.fixed_size[0]}×{self.fixed_size[1]}, and got "
+                f"{x.shape[2]}×{x.shape[3]}; compact=false runs at any size"
+            )
+        paths = [(self.reduce, self.attention)]
+        if self.branches == "both":
+            paths.append((self.reduce_p, self.attention_p))
+        embeddings: list[Embedding] = []
+        for reduce, attention in paths:
+            value = self._shrunk(reduce(x))
+            embeddings.append(Embedding(value, attention(value)))
+        return tuple(embeddings)
+
+    def weigh(self, context: tuple[Embedding, ...]) -> tuple[PointwiseWeights, ...]:
+        """Lay the masks over the map: collect, then distribute."""
+        if self.branches == "collect":
+            return (self.collect_map(self._collect(context[0])),)
+        if self.branches == "distribute":
+            return (self.distribute_map(self._distribute(context[0])),)
+        return self.collect_map(self._collect(context[0])), self.distribute_map(self._distribute(context[1]))
+
+    def recalibrate(
+        self,
+        x: Float[Tensor, "b c h w"],
+        weights: tuple[PointwiseWeights, ...],
+        context: tuple[Embedding, ...],
+    ) -> Float[Tensor, "b c h w"]:
+        """Mix each branch's values along its weights, project, and return to the map's size."""
+        mixed = [relation.mix(embedding.value) for relation, embedding in zip(weights, context, strict=True)]
+        update = self.proj(torch.cat(mixed, 1))
+        if self.shrink == 1:
+            return update
+        return F.interpolate(update, size=x.shape[2:], mode="bilinear", align_corners=True)
+
+    def fuse(self, x: Float[Tensor, "b c h w"], update: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ h w"]:
+        """Add the update, or put it behind the features."""
+        return x + update if self.fusion == "add" else torch.cat((x, update), 1)
+
+    def _shrunk(self, x: Tensor) -> Tensor:
+        if self.shrink == 1:
+            return x
+        size = [(length - 1) // self.shrink + 1 for length in x.shape[2:]]
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+    def _collect(self, embedding: Embedding) -> PointwiseWeights:
+        return self._weights(embedding, self._absolute(embedding.logits))
+
+    def _distribute(self, embedding: Embedding) -> PointwiseWeights:
+        # what position i gives to j stands in i's mask: the same table with the two positions swapped
+        return self._weights(embedding, self._absolute(embedding.logits).transpose(1, 2))
+
+    def _absolute(self, logits: Tensor) -> Tensor:
+        if self.compact:
+            return logits.flatten(2)
+        fill = float("-inf") if self.outside == "exclude" and self.softmax else 0.0
+        return relative_to_absolute(logits, self.mask, fill)
+
+    def _weights(self, embedding: Embedding, absolute: Tensor) -> PointwiseWeights:
+        if self.softmax:
+            absolute = full_softmax(absolute, 1)
+        elif absolute.dtype in (torch.float16, torch.bfloat16):
+            absolute = absolute.float()
+        height, width = embedding.value.shape[2:]
+        return PointwiseWeights(absolute, (height, width), self.normalization)
+
+
+def _unit(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs), nn.ReLU())
+
+
+def _mask_size(
+    size: tuple[int, int] | None, compact: bool, mask: tuple[int, int] | None, shrink: int
+) -> tuple[int, int]:
+    if mask is not None and compact:
+        raise OptionError("psanet: a compact mask is as large as the shrunken map; leave `mask` out, or compact=false")
+    if mask is not None:
+        for name, length in zip(("mask height", "mask width"), mask, strict=True):
+            check_odd(name, length)
+        return mask[0], mask[1]
+    if size is None:
+        raise OptionError(
+            "psanet's masks are made for a size: give the map's size (or `mask`), or an example input to attach with"
+        )
+    shrunken = [(length - 1) // shrink + 1 for length in size]
+    height, width = shrunken if compact else [2 * length - 1 for length in shrunken]
+    return height, width

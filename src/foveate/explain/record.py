@@ -1,0 +1,214 @@
+"""Recording attention: every map by name, while the network runs as it always does."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from foveate.attention import Attention, Map, maps_of
+from foveate.errors import FoveateError
+from foveate.surgery.attended import ATTENTION, Attended, host_path
+
+# where features have no energy at all, their share of it is this, not zero: log 0 has no picture
+_SMALLEST_SHARE = 1e-6
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """What one map held: the weights that multiplied or mixed the features, not why the network decided.
+
+    Attributes:
+        place: The module whose output was attended, or the path of the mechanism where it is part of the network.
+        attachment: The name of the attachment; empty where the mechanism is part of the network.
+        step: Which step of the mechanism, as ``"channel"``; empty where it has one.
+        axes: What the weights vary over, as in :class:`foveate.attention.Map`.
+        values: A gate's weights, ``(b, c or 1, h or 1, w or 1)``; an affinity's, ``(b, source, target)``. Float32 on
+            the CPU.
+        size: Height and width of an affinity's positions, which ``values`` counts in rows; ``None`` for a gate.
+    """
+
+    place: str
+    attachment: str
+    step: str
+    axes: tuple[str, ...]
+    values: Tensor
+    size: tuple[int, int] | None = None
+
+    def at(self, row: int, column: int) -> Tensor:
+        """One position of an affinity: its weights over all positions, ``(b, h, w)``.
+
+        Raises:
+            FoveateError: For a gate, or for a position outside the map.
+        """
+        if self.size is None:
+            raise FoveateError(f"'{self.place}' holds a gate, which has no point to ask about; see `values`")
+        height, width = self.size
+        if not (0 <= row < height and 0 <= column < width):
+            raise FoveateError(f"position ({row}, {column}) lies outside the map of {height}×{width}")
+        return self.values[:, :, row * width + column].unflatten(1, self.size)
+
+
+@dataclass
+class Recording(Sequence[AttentionMap]):
+    """What was recorded: a sequence of maps, in the order in which the network runs them.
+
+    Several forward passes are joined along the batch.
+
+    Attributes:
+        chunks: What each pass left, by place, attachment and step.
+        emphases: What each pass left of :attr:`emphasis`, by place.
+    """
+
+    chunks: dict[Key, list[AttentionMap]] = field(default_factory=dict[Key, list[AttentionMap]], repr=False)
+    emphases: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]], repr=False)
+
+    @property
+    def emphasis(self) -> dict[str, Tensor]:
+        """Where each place turned feature energy up (above zero) or down: ``(b, h, w)`` by place.
+
+        The natural logarithm of a position's share in the energy of the attention's output over its share in the
+        energy of the input. Gates on channels have no map of positions; this shows what they do to positions.
+        """
+        return {place: _joined(chunks, place) for place, chunks in self.emphases.items()}
+
+    @overload
+    def __getitem__(self, index: int) -> AttentionMap: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[AttentionMap]: ...
+    def __getitem__(self, index: int | slice) -> AttentionMap | list[AttentionMap]:
+        """Maps by number."""
+        keys = list(self.chunks)
+        if isinstance(index, slice):
+            return [self._map(key) for key in keys[index]]
+        return self._map(keys[index])
+
+    def __len__(self) -> int:
+        """How many maps there are, however many passes were recorded."""
+        return len(self.chunks)
+
+    def at(self, place: str) -> list[AttentionMap]:
+        """The maps of one place.
+
+        Raises:
+            FoveateError: If nothing was recorded there, with the places where something was.
+        """
+        found = [self._map(key) for key in self.chunks if key[0] == place]
+        if not found:
+            places = ", ".join(dict.fromkeys(key[0] for key in self.chunks)) or "none: the network did not run"
+            raise FoveateError(f"no map was recorded at '{place}'; places: {places}")
+        return found
+
+    def _map(self, key: Key) -> AttentionMap:
+        chunks = self.chunks[key]
+        first = chunks[0]
+        values = _joined([chunk.values for chunk in chunks], key[0])
+        return AttentionMap(*key, first.axes, values, first.size)
+
+
+@contextmanager
+def record(model: nn.Module) -> Generator[Recording]:
+    """Record every attention map of a network for as long as the ``with`` lasts.
+
+    Nothing else changes: not the mode, not the gradients, not the outputs. A compiled network runs eagerly meanwhile,
+    because compiled graphs hold no maps. Wrappers for distributed and compiled networks are seen through.
+
+    Args:
+        model: A network with attention, attached or its own.
+
+    Raises:
+        FoveateError: If the network has no attention.
+
+    Example:
+        >>> import torch
+        >>> from foveate import attach, hosts
+        >>> model = attach(hosts.build("foveate/resnet8", classes=10), "cbam", start="paper").eval()
+        >>> with torch.no_grad(), record(model) as maps:
+        ...     scores = model(torch.randn(2, 3, 32, 32))
+        >>> [(m.place, m.step, tuple(m.values.shape)) for m in maps][:2]
+        [('layer1.0.bn2', 'channel', (2, 16, 1, 1)), ('layer1.0.bn2', 'spatial', (2, 1, 32, 32))]
+    """
+    inner = _unwrapped(model)
+    found = list(_mechanisms(inner))
+    if not found:
+        raise FoveateError("this network has no attention to record; put some in with foveate.attach(model, ...)")
+    recording = Recording()
+    with ExitStack() as hooks:
+        for place, attachment, mechanism in found:
+            handle = mechanism.register_forward_hook(_emphasis_hook(recording, place))
+            hooks.callback(handle.remove)
+            for path, point in maps_of(mechanism).items():
+                step = path.removesuffix("map").strip("._")
+                handle = point.register_forward_hook(_map_hook(recording, (place, attachment, step)))
+                hooks.callback(handle.remove)
+        if inner is not model:
+            hooks.enter_context(torch.compiler.set_stance("force_eager"))
+        yield recording
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module) or (
+        isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
+        and isinstance(inner := model.module, nn.Module)
+    ):
+        model = inner
+    return model
+
+
+def _mechanisms(model: nn.Module) -> Iterator[tuple[str, str, Attention]]:
+    """The outermost mechanisms: place, attachment, module."""
+    inside: list[str] = []
+    for path, module in model.named_modules():
+        if not isinstance(module, Attention) or any(path.startswith(outer) for outer in inside):
+            continue
+        inside.append(f"{path}." if path else "")
+        names = path.split(".")
+        at = names.index(ATTENTION) if ATTENTION in names else -1
+        if at > 0 and isinstance(model.get_submodule(".".join(names[:at])), Attended):
+            yield host_path(model, ".".join(names[:at])), names[at + 1], module
+        else:
+            yield host_path(model, path), "", module
+
+
+def _map_hook(recording: Recording, key: Key) -> Any:
+    def hook(point: nn.Module, _: Any, output: Any) -> None:
+        if not isinstance(point, Map):
+            return
+        if isinstance(output, Tensor):
+            values, size = output, None
+        else:
+            values, size = output.dense(), output.size
+        seen = AttentionMap(*key, point.axes, values.detach().float().cpu(), size)
+        recording.chunks.setdefault(key, []).append(seen)
+
+    return hook
+
+
+def _emphasis_hook(recording: Recording, place: str) -> Any:
+    def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        x = inputs[0]
+        if isinstance(output, Tensor) and output.shape == x.shape:
+            change = _energy_share(output).log() - _energy_share(x).log()
+            recording.emphases.setdefault(place, []).append(change.cpu())
+
+    return hook
+
+
+def _energy_share(x: Tensor) -> Tensor:
+    energy = x.detach().float().square().mean(1)
+    return (energy / energy.mean((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)).clamp_min(
+        _SMALLEST_SHARE
+    )
+
+
+def _joined(chunks: list[Tensor], place: str) -> Tensor:
+    if len({chunk.shape[1:] for chunk in chunks}) > 1:
+        raise FoveateError(
+            f"the maps at '{place}' differ in size from pass to pass; record one size of image at a time"
+        )
+    return torch.cat(chunks)

@@ -1,0 +1,46 @@
+"""Global pooling: one number a channel from all positions of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+GlobalPool = Callable[[Tensor], Tensor]
+
+
+def global_mean(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+    """The mean over positions."""
+    return x.mean((2, 3))
+
+
+def global_max(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+    """The maximum over positions. Where several are equal, the first one gets the gradient."""
+    return x.flatten(2).max(2).values
+
+
+def global_l2(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+    """The root of the sum of squares over positions. Its gradient where all are zero is zero."""
+    squares = _full(x).square().sum((2, 3))
+    # sqrt has an infinite slope at zero; the inner `where` keeps that branch out of the backward pass
+    zero = squares == 0
+    root = torch.where(zero, torch.ones_like(squares), squares).sqrt()
+    return torch.where(zero, torch.zeros_like(root), root).to(x.dtype)
+
+
+def global_logsumexp(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+    """The logarithm of the sum of exponentials over positions: a maximum with soft edges."""
+    return torch.logsumexp(_full(x), (2, 3)).to(x.dtype)
+
+
+GLOBAL_POOLS: Mapping[str, GlobalPool] = MappingProxyType(
+    {"avg": global_mean, "max": global_max, "lp": global_l2, "lse": global_logsumexp}
+)
+
+
+def _full(x: Tensor) -> Tensor:
+    """At least float32: squares and exponentials leave the range of half precision."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,338 @@
+"""The catalogue's index: what each mechanism says about itself, and how it is found by name.
+
+A mechanism registers itself with ``@mechanism(Card(...))``. Its options are the keyword parameters of its
+constructor; nothing lists them a second time.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from foveate.attention import Affinity, Attention, maps_of
+from foveate.errors import OptionError, nearest
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a mechanism was published."""
+
+    title: str
+    authors: str
+    venue: str
+    arxiv: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The paper's page, if it has one that everybody can read."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a mechanism says about itself beyond what its code says.
+
+    Attributes:
+        name: An unambiguous word; also the name of its file, its oracle and its page.
+        title: The name in the paper.
+        paper: Where it was published.
+        equation: The mechanism in one or a few lines.
+        aliases: Shorter names that mean only this mechanism.
+        reference: The authors' code that this one was compared with, or why there is none.
+        differences: How it differs from its paper or its authors' code, and why.
+        smallest: The smallest height and width that an exported graph accepts.
+        exemptions: Checks of the contract that do not apply, each with its reason.
+    """
+
+    name: str
+    title: str
+    paper: Paper
+    equation: str
+    aliases: tuple[str, ...] = ()
+    reference: str = ""
+    differences: tuple[str, ...] = ()
+    smallest: int = 1
+    exemptions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword parameter of a mechanism.
+
+    Attributes:
+        name: Its name.
+        default: Its value unless another is given.
+        annotation: Its type, as the constructor's signature has it.
+        description: What the mechanism's docstring says about it.
+    """
+
+    name: str
+    default: Any
+    annotation: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """A card and the class it describes."""
+
+    card: Card
+    build: type[Attention]
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """What its constructor accepts by keyword, ``size`` excepted: a place knows its own size."""
+        parameters = inspect.signature(self.build).parameters.values()
+        descriptions = _documented(self.build)
+        return {
+            p.name: Option(p.name, p.default, str(p.annotation), descriptions.get(p.name, ""))
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY and p.name != "size"
+        }
+
+    @property
+    def wants_size(self) -> bool:
+        """Whether the constructor takes the height and width of the feature map."""
+        return "size" in inspect.signature(self.build).parameters
+
+    def kind(self, **options: Any) -> str:
+        """The kind, computed from the axes of the maps: channel, spatial, hybrid or pixel-pair.
+
+        Example:
+            >>> get("cbam").kind(), get("cbam").kind(parts="spatial")
+            ('hybrid', 'spatial')
+        """
+        with torch.device("meta"):
+            module = Spec(self.card.name, tuple(options.items())).create(64, size=(8, 8))
+        if any(isinstance(child, Affinity) for child in module.modules()):
+            return "pixel-pair"
+        axes = {axis for point in maps_of(module).values() for axis in point.axes}
+        if axes == {"c"}:
+            return "channel"
+        return "hybrid" if "c" in axes else "spatial"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A mechanism and the options it is to have: what a person writes as ``cbam:reduction=8``."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        """The form that :func:`parse` reads."""
+        if not self.options:
+            return self.name
+        return self.name + ":" + ",".join(f"{key}={_written(value)}" for key, value in self.options)
+
+    def create(
+        self,
+        channels: int,
+        *,
+        size: tuple[int, int] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Attention:
+        """Build the module for feature maps of so many channels.
+
+        Args:
+            channels: Channels of the feature map, at least 1.
+            size: Its height and width, for mechanisms whose parameters depend on them.
+            device: Where the parameters live.
+            dtype: Their type.
+
+        Raises:
+            OptionError: If the channels or an option cannot work.
+        """
+        if channels < 1:
+            raise OptionError(f"{self.name} needs at least 1 channel, not {channels}")
+        found = get(self.name)
+        extra: dict[str, Any] = {"size": size} if found.wants_size else {}
+        module: Attention = found.build(channels, **dict(self.options), **extra)  # type: ignore[call-arg]
+        return module.to(device=device, dtype=dtype)
+
+
+T = TypeVar("T", bound=Attention)
+_mechanisms: dict[str, Mechanism] = {}
+
+
+def mechanism(card: Card) -> Callable[[type[T]], type[T]]:
+    """Register a mechanism under its card.
+
+    Raises:
+        OptionError: If another mechanism has the name already.
+    """
+
+    def register(build: type[T]) -> type[T]:
+        known = _mechanisms.get(card.name)
+        if known is not None and known.build.__qualname__ != build.__qualname__:
+            raise OptionError(f"two mechanisms are called '{card.name}'")
+        _mechanisms[card.name] = Mechanism(card, build)
+        return build
+
+    return register
+
+
+def names() -> tuple[str, ...]:
+    """Every mechanism's name, in alphabetical order.
+
+    Example:
+        >>> "cbam" in names()
+        True
+    """
+    return tuple(sorted(_mechanisms))
+
+
+def get(name: str) -> Mechanism:
+    """Find a mechanism by its name or by an alias that only it has.
+
+    Raises:
+        OptionError: If there is none, with the nearest names, or if several share the alias, with the choices.
+
+    Example:
+        >>> get("se").card.title
+        'Squeeze-and-Excitation'
+    """
+    if name in _mechanisms:
+        return _mechanisms[name]
+    found = [entry for entry in _mechanisms.values() if name in entry.card.aliases]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = ", ".join(sorted(entry.card.name for entry in found))
+        raise OptionError(f"'{name}' may mean {choices}: write which")
+    known = [*_mechanisms, *(alias for entry in _mechanisms.values() for alias in entry.card.aliases)]
+    raise OptionError(f"there is no mechanism called '{name}'; {nearest(name, known)}")
+
+
+def spec(name: str, **options: Any) -> Spec:
+    """A mechanism with options, checked.
+
+    Raises:
+        OptionError: If the mechanism or an option does not exist.
+
+    Example:
+        >>> str(spec("cbam", reduction=8))
+        'cbam:reduction=8'
+    """
+    found = get(name)
+    for option in options:
+        if option not in found.options:
+            raise OptionError(f"{found.card.name} has no option '{option}'; {nearest(option, found.options)}")
+    return Spec(found.card.name, tuple(sorted(options.items())))
+
+
+def parse(text: str) -> Spec:
+    """Read a spec as a person writes it: a name, then perhaps a colon and options between commas.
+
+    Values are numbers, ``true``, ``false``, ``none``, words, or several of them joined by ``+``.
+
+    Raises:
+        OptionError: If the text cannot be read, or names something that does not exist.
+
+    Example:
+        >>> parse("cbam:pools=avg+lse,reduction=8").options
+        (('pools', ('avg', 'lse')), ('reduction', 8))
+    """
+    name, _, rest = text.strip().partition(":")
+    options: dict[str, Any] = {}
+    for part in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise OptionError(f"'{part}' in '{text}' is not option=value")
+        values = tuple(_value(word) for word in value.split("+"))
+        options[key.strip()] = values[0] if len(values) == 1 else values
+    return spec(name, **options)
+
+
+def create(
+    name: str | Spec,
+    channels: int,
+    *,
+    size: tuple[int, int] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Attention:
+    """Build a mechanism on its own.
+
+    Args:
+        name: A name, an alias, ``"name:option=value"`` or a :class:`Spec`.
+        channels: Channels of the feature map.
+        size: Its height and width, for mechanisms whose parameters depend on them.
+        device: Where the parameters live.
+        dtype: Their type.
+        **options: The mechanism's options.
+
+    Raises:
+        OptionError: If the mechanism or an option does not exist or cannot work.
+
+    Example:
+        >>> import torch
+        >>> create("eca", 256)(torch.randn(2, 256, 14, 14)).shape
+        torch.Size([2, 256, 14, 14])
+    """
+    chosen = name if isinstance(name, Spec) else parse(name)
+    if options:
+        chosen = spec(chosen.name, **{**dict(chosen.options), **options})
+    return chosen.create(channels, size=size, device=device, dtype=dtype)
+
+
+def parse_list(text: str) -> list[Spec]:
+    """Read several specs between commas; a piece that is only ``option=value`` belongs to the spec before it.
+
+    Raises:
+        OptionError: As :func:`parse`, and if there is none.
+
+    Example:
+        >>> [str(s) for s in parse_list("se,cbam:reduction=8,pools=avg+max,eca")]
+        ['squeeze_excite', 'cbam:pools=avg+max,reduction=8', 'eca']
+    """
+    pieces: list[str] = []
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        if "=" in piece and ":" not in piece and pieces:
+            pieces[-1] += ("," if ":" in pieces[-1] else ":") + piece
+        else:
+            pieces.append(piece)
+    if not pieces:
+        raise OptionError(f"no mechanism is named; known: {', '.join(names())}")
+    return [parse(piece) for piece in pieces]
+
+
+def _documented(build: type[Attention]) -> dict[str, str]:
+    """The lines under ``Args:`` of a docstring, by parameter."""
+    _, _, rest = (inspect.getdoc(build) or "").partition("\nArgs:\n")
+    described: dict[str, str] = {}
+    name = ""
+    for line in rest.splitlines():
+        if not line.startswith("    "):
+            break
+        head = re.match(r"    (\w+): (.*)", line)
+        if head:
+            name = head[1]
+            described[name] = head[2]
+        elif name:
+            described[name] += " " + line.strip()
+    return described
+
+
+def _value(word: str) -> Any:
+    lowered = word.strip().lower()
+    if lowered in {"true", "false", "none"}:
+        return {"true": True, "false": False, "none": None}[lowered]
+    try:
+        return ast.literal_eval(lowered)
+    except (ValueError, SyntaxError):
+        return word.strip()
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "+".join(_written(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
