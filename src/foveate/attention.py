@@ -76,11 +76,14 @@ class Attention(nn.Module, ABC):
         zeros: Names of the parameters that the paper starts at zero and that stop a gradient while they, or too much
             beside them, are zero: a last norm's weight; the bias of a ReLU that may be a bottleneck's only unit.
         fixed_size: The one height and width that the mechanism can run at, or ``None`` if any will do.
+        smallest: The smallest height and width that an exported graph accepts: below it, a map that the mechanism
+            pools or shrinks has one position, which export takes for a constant. Eager code has no such limit.
     """
 
     blend: nn.Parameter | None
     zeros: tuple[str, ...] = ()
     fixed_size: tuple[int, int] | None = None
+    smallest: int = 1
 
     def __init__(self) -> None:
         super().__init__()

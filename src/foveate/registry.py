@@ -46,7 +46,6 @@ class Card:
         aliases: Shorter names that mean only this mechanism.
         reference: The authors' code that this one was compared with, or why there is none.
         differences: How it differs from its paper or its authors' code, and why.
-        smallest: The smallest height and width that an exported graph accepts.
         exemptions: Checks of the contract that do not apply, each with its reason.
     """
 
@@ -57,7 +56,6 @@ class Card:
     aliases: tuple[str, ...] = ()
     reference: str = ""
     differences: tuple[str, ...] = ()
-    smallest: int = 1
     exemptions: Mapping[str, str] = field(default_factory=dict[str, str])
 
 

@@ -87,6 +87,7 @@ class GatherExcite(Gate):
         check_choice("variant", variant, ("theta_minus", "theta", "theta_plus"))
         check_choice("extent", extent, (2, 4, 8, "global"))
         self.extent: int | None = None if extent == "global" else extent
+        self.smallest = 1 if self.extent is None else self.extent + 1
         self.pool: nn.Sequential | None = None
         self.excite: nn.Sequential | None = None
         if variant != "theta_minus":

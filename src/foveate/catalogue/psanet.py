@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 
 from foveate.attention import Affinity, Map
 from foveate.errors import FoveateError, OptionError, check_at_least, check_bool, check_choice, check_odd
@@ -34,7 +36,8 @@ class PointwiseWeights:
 
     def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         """Sum the values of all sources at every target, in at least float32."""
-        with torch.autocast(value.device.type, enabled=False):
+        device = value.device.type
+        with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
             mixed = value.flatten(2).to(self.weights.dtype) @ self.weights
         return (mixed / self.normalization).to(value.dtype).reshape(value.shape)
 
@@ -143,6 +146,7 @@ class PSANet(Affinity):
         self.outside, self.fusion = outside, fusion
         self.mask = _mask_size(size, compact, mask, shrink)
         self.fixed_size = size if compact else None
+        self.smallest = 1 if compact or shrink == 1 else shrink + 1
         cells = self.mask[0] * self.mask[1]
         if normalization is not None and not normalization > 0:
             raise OptionError(f"normalization must be positive or none, not {normalization!r}")
