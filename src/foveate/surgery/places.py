@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveate.errors import PlaceError, nearest
 from foveate import hosts
+from foveate.errors import PlaceError, nearest
 from foveate.surgery.attended import ATTENTION, Attended, host_path
 from foveate.surgery.watch import Output, watch
 

@@ -1,0 +1,116 @@
+"""The command line as a person and as a script meet it: output, exit codes, and never a traceback."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from foveate.cli import main
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The command line in this process: starting one takes seconds, and only the last tests are about processes."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["foveate", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return Done(stop.value.code, out, err)
+
+    return call
+
+
+def test_list_shows_the_catalogue_by_kind(run):
+    rows = json.loads(run("list", "--json").stdout)
+    assert [(row["name"], row["kind"]) for row in rows] == [
+        ("eca", "channel"),
+        ("squeeze_excite", "channel"),
+        ("cbam", "hybrid"),
+        ("gather_excite", "hybrid"),
+        ("psanet", "pixel-pair"),
+    ]
+    assert "squeeze_excite (se)" in run("list").stdout
+
+
+def test_show_measures_the_mechanism_as_written(run):
+    shown = json.loads(run("show", "cbam:reduction=8,parts=channel", "--shape", "64x14x14", "--json").stdout)
+    assert shown["kind"] == "channel"
+    assert shown["spec"] == "cbam:parts=channel,reduction=8"
+    assert shown["cost"]["parameters"] == 64 * 8 + 8 + 8 * 64 + 64
+    assert shown["cost"]["macs"] == 2 * (64 * 8 + 8 * 64)
+    assert shown["options"]["reduction"]["default"] == 16
+    text = run("show", "se", "--shape", "64x14x14").stdout
+    assert "Squeeze-and-Excitation Networks. CVPR 2018" in text
+    assert "580 parameters" in text
+
+
+def test_plan_lists_every_place(run):
+    planned = json.loads(run("plan", "torchvision/resnet18", "--attention", "eca", "--stages", "3,4", "--json").stdout)
+    assert [(p["path"], p["channels"], p["parameters"]) for p in planned["places"]] == [
+        ("layer3.0.bn2", 256, 5),
+        ("layer3.1.bn2", 256, 5),
+        ("layer4.0.bn2", 512, 5),
+        ("layer4.1.bn2", 512, 5),
+    ]
+    text = run("plan", "foveate/resnet8", "--size", "64").stdout
+    assert "foveate/resnet8 at 3×64×64" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["shw"], "Did you mean 'show'?"),
+        (["show"], "Missing argument"),
+        (["show", "cbma"], "there is no mechanism called 'cbma'; did you mean 'cbam'?"),
+        (["show", "cbam:reducton=8"], "cbam has no option 'reducton'; did you mean 'reduction'?"),
+        (["show", "cbam:reduction=0"], "reduction must be a whole number of at least 1, not 0"),
+        (["show", "eca:kernel_size=4"], "kernel_size must be odd, to have a centre; 4 is not, 3 and 5 are"),
+        (["show", "se", "--shape", "7"], "'7' is not a shape; write channels×height×width"),
+        (["plan", "torchvision/resnt50"], "did you mean 'resnet50'"),
+        (["plan", "torchvision/resnet18", "--at", "layer9"], "'layer9' matches no module of this network"),
+        (["plan", "torchvision/resnet18", "--stages", "x"], "'x' is not a list of whole numbers"),
+        (["compare", "--data", "no-such-folder"], "no-such-folder does not exist"),
+        (["compare", "--attention", "se,cbma"], "there is no mechanism called 'cbma'"),
+        (["compare", "--seeds", "0"], "seeds"),
+        (["compare", "--start", "identiy"], "start"),
+        (["compare", "--host", "torchvision/nope"], "no classification model 'nope'"),
+        (["compare", "--weights", "no-such-file.pth"], "no-such-file.pth"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out_is_one_line_and_exit_code_2(run, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_teaches(run):
+    for command in ("list", "show", "plan", "compare"):
+        text = run(command, "--help").stdout
+        assert f"foveate {command}" in text
+    assert "Exit codes" in run("--help").stdout
+
+
+def test_a_closed_pipe_is_no_traceback():
+    done = subprocess.run(
+        f"{sys.executable} -c 'from foveate.cli import main; main()' list --json | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
