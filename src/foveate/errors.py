@@ -102,3 +102,31 @@ def check_bool(what: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise OptionError(f"{what} must be true or false, not {value!r}")
+
+
+def check_size(what: str, value: object) -> None:
+    """Refuse what is not a height and a width, whole numbers of at least 1.
+
+    Raises:
+        OptionError: With what is wrong.
+
+    Example:
+        >>> check_size("size", (56, 56))
+    """
+    if not isinstance(value, tuple) or len(value) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        raise OptionError(f"{what} must be a height and a width, as (56, 56) or 56+56, not {value!r}")
+    for name, length in zip(("height", "width"), value, strict=True):  # pyright: ignore[reportUnknownArgumentType]
+        check_at_least(f"{what} {name}", length, 1)
+
+
+def check_positive(what: str, value: object) -> None:
+    """Refuse what is not a number above zero.
+
+    Raises:
+        OptionError: With the value that was given.
+
+    Example:
+        >>> check_positive("normalization", 1.0)
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise OptionError(f"{what} must be positive, not {value!r}")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from foveate.attention import Affinity, Attention, maps_of
-from foveate.errors import OptionError, nearest
+from foveate.errors import OptionError, check_at_least, check_size, nearest
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,9 @@ class Spec:
         Raises:
             OptionError: If the channels or an option cannot work.
         """
-        if channels < 1:
-            raise OptionError(f"{self.name} needs at least 1 channel, not {channels}")
+        check_at_least("the number of channels", channels, 1)
+        if size is not None:
+            check_size("size", size)
         found = get(self.name)
         extra: dict[str, Any] = {"size": size} if found.wants_size else {}
         module: Attention = found.build(channels, **dict(self.options), **extra)  # type: ignore[call-arg]

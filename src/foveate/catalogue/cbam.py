@@ -106,7 +106,7 @@ class CBAM(Sequence):
     Args:
         channels: Channels of the feature map.
         reduction: The channel gate's shared network has ``max(1, channels // reduction)`` hidden units.
-        pools: Global pools of the channel gate, any of ``"avg"``, ``"max"``, ``"lp"``, ``"lse"``.
+        pools: Global pools of the channel gate, one or several of ``"avg"``, ``"max"``, ``"lp"``, ``"lse"``.
         kernel_size: Side of the spatial gate's convolution, odd.
         norm: Whether batch normalisation follows that convolution.
         parts: ``"both"``, or ``"channel"`` or ``"spatial"`` for one half on its own.
@@ -129,12 +129,12 @@ class CBAM(Sequence):
         channels: int,
         *,
         reduction: int = 16,
-        pools: tuple[str, ...] = ("avg", "max"),
+        pools: tuple[str, ...] | str = ("avg", "max"),
         kernel_size: int = 7,
         norm: bool = True,
         parts: Literal["both", "channel", "spatial"] = "both",
     ) -> None:
-        pools = (pools,) if isinstance(pools, str) else tuple(pools)
+        pools = pools if isinstance(pools, tuple) else (pools,)  # one pool is written without a plus
         check_at_least("reduction", reduction, 1)
         check_odd("kernel_size", kernel_size)
         check_bool("norm", norm)

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 
 from foveate.attention import Affinity, Map
-from foveate.errors import FoveateError, OptionError, check_at_least, check_bool, check_choice, check_odd
+from foveate.errors import (
+    FoveateError,
+    OptionError,
+    check_at_least,
+    check_bool,
+    check_choice,
+    check_odd,
+    check_positive,
+    check_size,
+)
 from foveate.ops.norm import BatchNorm2d
 from foveate.ops.relative import relative_to_absolute
 from foveate.ops.softmax import full_softmax
@@ -148,8 +157,8 @@ class PSANet(Affinity):
         self.fixed_size = size if compact else None
         self.smallest = 1 if compact or shrink == 1 else shrink + 1
         cells = self.mask[0] * self.mask[1]
-        if normalization is not None and not normalization > 0:
-            raise OptionError(f"normalization must be positive or none, not {normalization!r}")
+        if normalization is not None:
+            check_positive("normalization", normalization)
         self.normalization = float(cells if normalization is None else normalization)
 
         reduced = max(1, channels // reduction)
@@ -260,6 +269,7 @@ def _mask_size(
     if mask is not None and compact:
         raise OptionError("psanet: a compact mask is as large as the shrunken map; leave `mask` out, or compact=false")
     if mask is not None:
+        check_size("mask", mask)
         for name, length in zip(("mask height", "mask width"), mask, strict=True):
             check_odd(name, length)
         return mask[0], mask[1]
