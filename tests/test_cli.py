@@ -83,7 +83,7 @@ def test_plan_lists_every_place(run):
         (["compare", "--data", "no-such-folder"], "no-such-folder does not exist"),
         (["compare", "--attention", "se,cbma"], "there is no mechanism called 'cbma'"),
         (["compare", "--seeds", "0"], "seeds"),
-        (["compare", "--start", "identiy"], "start"),
+        (["compare", "--start", "identical"], "start"),
         (["compare", "--host", "torchvision/nope"], "no classification model 'nope'"),
         (["compare", "--weights", "no-such-file.pth"], "no-such-file.pth"),
     ],

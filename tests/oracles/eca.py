@@ -22,7 +22,7 @@ def oracle(
     x: np.ndarray,
     state: dict[str, np.ndarray],
     *,
-    training: bool = False,  # noqa: ARG001 (nothing here depends on it)
+    training: bool = False,
     kernel_size: int | None = None,
 ) -> np.ndarray:
     """The output for `x` of shape (b, c, h, w), with the module's `state`."""

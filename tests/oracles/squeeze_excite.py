@@ -14,7 +14,7 @@ def oracle(
     x: np.ndarray,
     state: dict[str, np.ndarray],
     *,
-    training: bool = False,  # noqa: ARG001 (nothing here depends on it)
+    training: bool = False,
     reduction: int = 16,
     bias: bool = True,
 ) -> np.ndarray:

@@ -111,6 +111,7 @@ def both(
     size: tuple[int, int],
     training: bool,
     made_for: tuple[int, int] | None = None,
+    batch: int = BATCH,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the module gives and what the oracle gives."""
     generator = np.random.default_rng([channels, *size, training])
@@ -118,7 +119,7 @@ def both(
     module = foveate.create(name, channels, size=made_for, dtype=torch.float64, **options).train(training)
     randomise(module, generator)
     state = {key: value.numpy().copy() for key, value in module.state_dict().items() if value.dim()}
-    x = generator.normal(size=(BATCH, channels, *size)) + generator.normal(size=(BATCH, channels, 1, 1))
+    x = generator.normal(size=(batch, channels, *size)) + generator.normal(size=(batch, channels, 1, 1))
     extra = {"size": made_for} if foveate.get(name).wants_size else {}
     expected = oracle(x.copy(), state, training=training, **extra, **options)
     with torch.no_grad():
@@ -175,4 +176,14 @@ def test_psanet_at_another_size_than_it_was_made_for(
     for size in ((5, 6), (8, 3), (1, 9)):
         found, expected = both(oracle_of("psanet"), "psanet", options, 7, size, False, made_for=made_for)
         allowed = EPS * terms("psanet", options, 7, size, False) * max(1.0, np.abs(expected).max())
+        assert np.abs(found - expected).max() <= allowed, size
+
+
+@pytest.mark.parametrize("name", ["gather_excite", "cbam", "psanet"])
+def test_training_with_one_sample(oracle_of: Callable[[str], Oracle], name: str) -> None:
+    """Statistics come from its positions; where it has only one, from the running averages."""
+    options: Options = {"extent": 2} if name == "gather_excite" else {}
+    for size in ((1, 1), (6, 5), (9, 8)):
+        found, expected = both(oracle_of(name), name, options, 7, size, True, batch=1)
+        allowed = EPS * terms(name, options, 7, size, True) * max(1.0, np.abs(expected).max())
         assert np.abs(found - expected).max() <= allowed, size

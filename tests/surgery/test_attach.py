@@ -303,7 +303,7 @@ def test_nothing_happens_when_something_cannot_work():
             foveate.attach(model, attention)
         assert list(model.state_dict()) == keys
     with pytest.raises(OptionError, match="start must be one of"):
-        foveate.attach(model, "se", start="identiy")
+        foveate.attach(model, "se", start="identical")
     with pytest.raises(FoveateError, match="TorchScript"):
         foveate.attach(torch.jit.trace(model, images()), "se")
 

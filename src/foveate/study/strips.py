@@ -1,0 +1,197 @@
+"""What an arm attends to, in strips of one map over the same images: each says what its values are, and its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from foveate.explain.overlay import FLOOR, Scale, overlay, scale_of
+from foveate.study.pictures import Picture, encoded, is_photo, shown
+from foveate.study.wording import ends
+
+ALPHA = 0.65
+
+
+@dataclass(frozen=True)
+class Bars:
+    """The gate of every channel, in channel order, as one path in a box of ``channels`` by 100 units."""
+
+    channels: int
+    path: str
+    line: float
+    alt: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One map for all images, on one scale.
+
+    Attributes:
+        name: Which map it is.
+        what: What its values are.
+        cells: One drawing an image.
+        low: The value at the low end of the scale, written.
+        high: The value at the high end.
+        gradient: The colours from low to high, for pictures; bars have an axis instead.
+        note: A sentence about this map: how far it depends on the image, or why there is nothing to draw.
+    """
+
+    name: str
+    what: str
+    cells: Sequence[Picture | Bars] = ()
+    low: str = ""
+    high: str = ""
+    gradient: Sequence[str] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PlacePictures:
+    """The maps of one place in the network."""
+
+    path: str
+    number: int
+    places: int
+    strips: Sequence[Strip]
+
+
+def places(
+    images: UInt8[Tensor, "n c h w"], tensors: Mapping[str, Tensor], entries: Sequence[Mapping[str, Any]]
+) -> list[PlacePictures]:
+    """The maps at the first, the middle and the last place of an arm; at all of them, if there are three or fewer.
+
+    Args:
+        images: The images, as the data holds them.
+        tensors: The maps by name.
+        entries: What each map is, places in the order of the network.
+
+    Raises:
+        MissingExtraError: If matplotlib or Pillow is not installed.
+
+    Example:
+        >>> entry = {"tensor": "gate/stem/se/", "what": "gate", "place": "stem", "step": "", "size": None}
+        >>> gates = {"gate/stem/se/": torch.full((1, 4, 1, 1), 0.5)}
+        >>> [place] = places(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), gates, [entry])
+        >>> place.strips[0].what
+        'What each of 4 channels is multiplied by. Bars from 0, which silences a channel.'
+    """
+    paths = list(dict.fromkeys(entry["place"] for entry in entries))
+    chosen = sorted({0, len(paths) // 2, len(paths) - 1}) if paths else []
+    displayed = [shown(image) for image in images]
+    photo = bool(len(images)) and is_photo(images[0])
+    found: list[PlacePictures] = []
+    for index in chosen:
+        here = [entry for entry in entries if entry["place"] == paths[index] and _named(entry)]
+        strips = [_strip(displayed, tensors[entry["tensor"]].float(), entry, photo) for entry in here]
+        found.append(PlacePictures(paths[index], index + 1, len(paths), strips))
+    return found
+
+
+def _strip(displayed: Sequence[Tensor], values: Tensor, entry: Mapping[str, Any], photo: bool) -> Strip:
+    name, what = _words(values, entry)
+    if not torch.isfinite(values).all():
+        return Strip(name, what, note="Some of its values are not finite numbers, so there is no picture of it.")
+    if entry["what"] == "gate" and values.shape[2:] == (1, 1):
+        return _bars(values.flatten(1), name, what)
+    heats = values.mean(1) if values.ndim == 4 else values
+    diverging = entry["what"] == "emphasis"
+    if diverging:
+        # a few positions with almost no energy before have changes that would leave all others pale
+        limit = float(heats.abs().flatten().quantile(0.98))
+        scale = _visible(Scale(-limit, limit, diverging=True), 0.1)
+    else:
+        scale = _visible(scale_of(heats), _even(heats) if entry["size"] else 0.1)
+    mark = None
+    if entry.get("query") and entry.get("size"):
+        (row, column), (height, width) = entry["query"], entry["size"]
+        mark = (100 * (column + 0.5) / width, 100 * (row + 0.5) / height)
+    cells = [
+        Picture(
+            encoded(overlay(image, heat, diverging=diverging, alpha=ALPHA, scale=scale), photo=photo),
+            f"{name} over image {number}: from {heat.min():.3g} to {heat.max():.3g}",
+            mark,
+        )
+        for number, (image, heat) in enumerate(zip(displayed, heats, strict=True), 1)
+    ]
+    low, high = ends(scale.low, scale.high)
+    if diverging:
+        low, high = f"≤ {low}", f"≥ {high}"
+    return Strip(name, what, cells, low, high, _gradient(scale))
+
+
+def _visible(scale: Scale, least: float) -> Scale:
+    """A scale wide enough that differences too small to matter stay too small to see."""
+    if scale.high - scale.low >= least:
+        return scale
+    middle = (scale.low + scale.high) / 2
+    return Scale(middle - least / 2, middle + least / 2, scale.diverging)
+
+
+def _even(relations: Tensor) -> float:
+    """The weight of every position where attention is spread evenly."""
+    return 1 / (relations.shape[-2] * relations.shape[-1])
+
+
+def _named(entry: Mapping[str, Any]) -> bool:
+    """Whether an affinity's map is the one its step is named for: what *distribute* gives, what others take."""
+    return entry["what"] not in ("takes", "gives") or (entry["what"] == "gives") == (entry["step"] == "distribute")
+
+
+def _words(values: Tensor, entry: Mapping[str, Any]) -> tuple[str, str]:
+    """A map's name, and what its values are: what they do to the features, never why the network decided."""
+    step, what = entry["step"], entry["what"]
+    if what == "emphasis":
+        return "emphasis", "Share of the feature energy, turned up (red) or down (blue); logarithm."
+    if what in ("takes", "gives"):
+        verb = "takes from" if what == "takes" else "gives to"
+        even = f"{_even(values):.2g}"
+        return step or what, f"What the ringed position {verb} every position; spread evenly, {even} each."
+    name = f"{step} gate".strip()
+    channels = values.shape[1]
+    if values.shape[2:] == (1, 1):
+        return name, f"What each of {channels} channels is multiplied by."
+    if channels > 1:
+        return name, f"What every position is multiplied by, mean over {channels} channels."
+    return name, "What every position is multiplied by."
+
+
+def _bars(gates: Float[Tensor, "n c"], name: str, what: str) -> Strip:
+    low, high = float(gates.min()), float(gates.max())
+    # gates about one, as after an identity start, are shown by how far they left it; others from zero
+    line = 1.0 if low > 0.75 or high > 1 else 0.0
+    low, high = (min(low, 1.0), max(high, 1.0)) if line else (min(low, 0.0), 1.0)
+    span = high - low or 1.0
+    channels = gates.shape[1]
+    at = 100 * (high - line) / span
+
+    def path(values: Tensor) -> str:
+        tops = [100 * (high - value) / span for value in values.tolist()]
+        return "".join(f"M{index}.1 {at:.4g}V{top:.4g}h.8V{at:.4g}z" for index, top in enumerate(tops))
+
+    cells = [
+        Bars(channels, path(values), at, f"{name} for image {number}: from {values.min():.3g} to {values.max():.3g}")
+        for number, values in enumerate(gates, 1)
+    ]
+    what += " Bars from 1, which leaves a channel as it is." if line else " Bars from 0, which silences a channel."
+    note = ""
+    if len(gates) > 1:
+        moves = float(gates.std(0).mean())
+        note = (
+            f"From image to image a channel’s gate moves by {moves:.2g} (mean standard deviation)."
+            if moves >= 0.005
+            else "From image to image the gates hardly move: by less than 0.005."
+        )
+    return Strip(name, what, cells, *ends(low, high), note=note)
+
+
+def _gradient(scale: Scale) -> list[str]:
+    """The scale's colours as they look in a picture: over the grey in the middle of a lifted image."""
+    values = torch.linspace(scale.low, scale.high, 9) if not scale.constant else torch.full((2,), scale.low)
+    grey = (FLOOR + 255) / 2
+    blended = ALPHA * scale.colours(values).float() + (1 - ALPHA) * grey
+    return [f"rgb({red}, {green}, {blue})" for red, green, blue in blended.round().int().tolist()]

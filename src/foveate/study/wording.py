@@ -1,0 +1,119 @@
+"""How the report writes its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+MINUS = "\N{MINUS SIGN}"
+SPACE = "\N{NO-BREAK SPACE}"
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def percent(fraction: float) -> str:
+    """A share as a percentage.
+
+    Example:
+        >>> percent(0.8244).split()
+        ['82.4', '%']
+    """
+    return f"{100 * fraction:.1f}{SPACE}%"
+
+
+def points(fraction: float) -> str:
+    """A difference of shares in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0123), points(-0.004), points(-0.00001)
+        ('+1.2', '−0.4', '0.0')
+    """
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in {"+0.0", "-0.0"} else text.replace("-", MINUS)
+
+
+def percent_interval(interval: Sequence[float] | None) -> str:
+    """The ends of an interval of shares.
+
+    Example:
+        >>> percent_interval([0.80, 0.845]).split()
+        ['80.0', 'to', '84.5', '%']
+        >>> percent_interval(None)
+        'no interval from one seed'
+    """
+    if interval is None:
+        return "no interval from one seed"
+    return f"{100 * interval[0]:.1f} to {percent(interval[1])}".replace("-", MINUS).replace(" to ", f"{SPACE}to ")
+
+
+def points_interval(interval: Sequence[float] | None) -> str:
+    """The ends of an interval of differences in percentage points.
+
+    Example:
+        >>> points_interval([-0.012, 0.03]).split()
+        ['−1.2', 'to', '+3.0']
+    """
+    if interval is None:
+        return "no interval from one seed"
+    return f"{points(interval[0])}{SPACE}to {points(interval[1])}"
+
+
+def short_count(count: float) -> str:
+    """A large number in at most three figures.
+
+    Example:
+        >>> short_count(78042), short_count(999_999), short_count(9.1e9), short_count(950)
+        ('78 k', '1 M', '9.1 G', '950')
+    """
+    rounded = float(f"{count:.3g}")
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rounded >= size:
+            return f"{rounded / size:.3g} {letter}"
+    return f"{rounded:g}"
+
+
+def times(ratio: float) -> str:
+    """A ratio.
+
+    Example:
+        >>> times(1.3141)
+        '1.31×'
+    """
+    return f"{ratio:.2f}×"
+
+
+def more(ratio: float) -> str:
+    """How much more a ratio says, as a percentage.
+
+    Example:
+        >>> [more(ratio).split()[0] for ratio in (1.0008, 1.032, 2.5, 0.98)]
+        ['+0.08', '+3.2', '+150', '−2.0']
+    """
+    change = 100 * (ratio - 1)
+    digits = 2 if abs(change) < 1 else 1 if abs(change) < 10 else 0
+    return f"{change:+.{digits}f}{SPACE}%".replace("-", MINUS)
+
+
+def ends(low: float, high: float) -> tuple[str, str]:
+    """The two ends of a scale, with as many digits as their distance deserves.
+
+    Example:
+        >>> ends(0.0, 1.0), ends(0.0000767, 0.5), ends(-12.3, 40), ends(0.98, 1.04)
+        (('0', '1'), ('0.00', '0.50'), ('−12', '40'), ('0.980', '1.040'))
+    """
+    if low == round(low) and high == round(high):
+        return f"{low:.0f}".replace("-", MINUS), f"{high:.0f}".replace("-", MINUS)
+    span = high - low or abs(high)
+    digits = max(0, 2 - math.ceil(math.log10(span)))
+    low, high = (round(end, digits) + 0.0 for end in (low, high))
+    return f"{low:.{digits}f}".replace("-", MINUS), f"{high:.{digits}f}".replace("-", MINUS)
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, in words up to twelve.
+
+    Example:
+        >>> counted(3, "seed"), counted(1, "seed"), counted(40, "seed")
+        ('three seeds', 'one seed', '40 seeds')
+    """
+    number = _COUNTS[count] if count < len(_COUNTS) else str(count)
+    return f"{number} {noun}" if count == 1 else f"{number} {noun}s"

@@ -1,0 +1,133 @@
+"""What is left open is decided by rule, and what cannot work is said before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foveate.data import fashion_mnist
+from foveate.errors import DataError, FoveateError, OptionError, PlaceError
+from foveate.study.plan import FINE_TUNING, IMAGENET_MEAN, SCRATCH, prepare, rules
+from foveate.train.batches import statistics_of
+
+
+def quick(**options: Any) -> Any:
+    return prepare(**{"attention": ("se",), "seeds": 1, **options})
+
+
+def pictures(root: Path, side: int, count: int = 5) -> Path:
+    from PIL import Image
+
+    for name in ("dark", "light"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            level = number if name == "dark" else 255 - number
+            Image.new("RGB", (side, side), (level, level, 0)).save(root / name / f"{number}.png")
+    return root
+
+
+def test_the_default_is_the_embedded_sample_from_scratch() -> None:
+    study, material = prepare()
+    base = study.base
+    assert [arm.name for arm in study.arms] == [
+        "baseline",
+        "squeeze_excite",
+        "eca",
+        "gather_excite",
+        "cbam",
+        "psanet",
+    ]
+    assert study.seeds == (0, 1, 2) and base.start == "paper" and base.image_shape == (1, 28, 28)
+    assert (base.train_images, base.test_images) == (1800, 500)
+    assert (base.epochs, base.learning_rate) == (SCRATCH.epochs, SCRATCH.learning_rate)
+    assert (material.mean, material.std) == statistics_of(fashion_mnist().train)
+
+
+def test_a_quick_look_is_smaller_and_spread_over_all_images() -> None:
+    study, material = quick(quick=True)
+    assert study.base.epochs == SCRATCH.quick_epochs and study.base.train_images == SCRATCH.quick_images
+    part = material.train(600)
+    assert [int(part[index][1]) for index in (0, 1)] == [int(fashion_mnist().train[index][1]) for index in (0, 3)]
+    # 600 of 1,800 in ten classes: 60 each, give or take four deviations of sqrt(600 * 0.09 * 2/3) = 6
+    assert all(36 <= count <= 84 for count in part.labels.bincount().tolist())
+
+
+def test_weights_make_it_fine_tuning(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from foveate import hosts
+
+    file = tmp_path / "net.safetensors"
+    save_file(hosts.build("foveate/resnet8", classes=3).state_dict(), file)
+    study, material = quick(weights=str(file))
+    base = study.base
+    assert base.weights == "net.safetensors" and base.start == "identity"
+    assert base.learning_rate == FINE_TUNING.learning_rate and material.mean == IMAGENET_MEAN
+    save_file({k: v + 1 for k, v in hosts.build("foveate/resnet8", classes=3).state_dict().items()}, file)
+    again, _ = quick(weights=str(file))
+    assert again.base.weights_fingerprint != base.weights_fingerprint and again.base.key != base.key
+
+
+def test_large_hosts_are_random_only_if_asked() -> None:
+    study, _ = quick(host="torchvision/resnet18", weights="none", train_images=8)
+    assert study.base.weights is None and study.base.start == "paper"
+    assert (study.base.library or "").startswith("torchvision ")
+
+
+@pytest.mark.parametrize(("host", "side", "expected"), [("foveate/resnet8", 50, 32), ("torchvision/resnet18", 40, 96)])
+def test_a_folder_is_read_at_a_size_that_suits_the_host(host: str, side: int, expected: int, tmp_path: Path) -> None:
+    study, _ = quick(data=pictures(tmp_path, side), host=host, weights=None)
+    assert study.base.image_shape == (3, expected, expected)
+
+
+def test_a_size_that_was_asked_for_is_kept(tmp_path: Path) -> None:
+    study, _ = quick(data=pictures(tmp_path, 40), image_size=24)
+    assert study.base.image_shape == (3, 24, 24)
+
+
+def test_the_rules_say_what_is_done() -> None:
+    study, _ = quick(epochs=3, learning_rate=0.03)
+    text = " ".join(rules(study))
+    assert "3 epochs of 1,800 images" in text and "0.03, was fixed in advance for all arms" in text
+    assert "trained from scratch" in text and "as its paper initialises it" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "sentence"),
+    [
+        ({"attention": ("cbma",)}, OptionError, "did you mean 'cbam'"),
+        ({"attention": ("cbam:reductoin=8",)}, OptionError, "did you mean 'reduction'"),
+        ({"attention": ("cbam:reduction=0",)}, OptionError, "at least 1, not 0"),
+        ({"seeds": 0}, OptionError, "seeds must be a whole number of at least 1"),
+        ({"epochs": 0}, OptionError, "epochs"),
+        ({"batch_size": 1}, OptionError, "batch_size"),
+        ({"learning_rate": -1.0}, OptionError, "learning_rate must be a positive number"),
+        ({"learning_rate": float("nan")}, OptionError, "learning_rate"),
+        ({"train_images": 5000}, OptionError, "5,000, and there are 1,800 images"),
+        ({"train_images": 0}, OptionError, "train_images"),
+        ({"host": "foveate/resnet9"}, OptionError, "8 and 14 are"),
+        ({"host": "resnet8"}, OptionError, "source/name"),
+        ({"weights": "pretrained"}, FoveateError, "no published weights"),
+        ({"weights": "nowhere.pth"}, FoveateError, "no file"),
+        ({"at": "layer9*"}, PlaceError, "layer9"),
+        ({"start": "zero"}, OptionError, "start must be one of 'identity', 'paper'"),
+        ({"image_size": 64}, OptionError, "embedded sample"),
+        ({"data": "nowhere"}, DataError, "nowhere does not exist"),
+        ({"device": "tpu"}, OptionError, "device must be one of"),
+        ({"attention": ()}, OptionError, "nothing to compare"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_runs(
+    options: dict[str, Any], kind: type[FoveateError], sentence: str
+) -> None:
+    with pytest.raises(kind, match=sentence):
+        quick(**options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(OptionError, match="finds no GPU here: use device=cpu"):
+        quick(device="cuda")

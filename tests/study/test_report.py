@@ -1,0 +1,386 @@
+"""The report: whole without a network, safe with names from outside, and honest where something is missing."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+
+from foveate.cli import app
+from foveate.data import fashion_mnist
+from foveate.errors import FoveateError
+from foveate.study import report
+from foveate.study.figures import difference_chart, looks
+from foveate.study.folder import Results, load
+from foveate.study.strips import Bars, Picture, places
+
+_described = importlib.util.spec_from_file_location("made", Path(__file__).with_name("made.py"))
+made = importlib.util.module_from_spec(_described)
+_described.loader.exec_module(made)
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "base"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its text without what is between style tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.results(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def html(finished: Path) -> str:
+    return report.render(load(finished))
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def rendered(results: Results) -> Page:
+    return Page(report.render(results))
+
+
+def test_it_asks_nobody_for_anything(page: Page, html: str) -> None:
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "poster", "data"):
+            value = attributes.get(name)
+            if value is not None and not value.startswith(("#", "data:image/png;base64,")):
+                assert (tag, name) == ("a", "href")
+                assert re.fullmatch(r"https://arxiv\.org/abs/\d+\.\d+", value)
+        for value in attributes.values():
+            assert all(match.startswith("#") for match in re.findall(r"url\(['\"]?([^)'\"]+)", value or ""))
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_every_id_is_there_once_and_every_reference_arrives(page: Page) -> None:
+    ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    assert len(page.all("svg")) > 8
+    for _, attributes in page.elements:
+        wanted = [value[1:] for name in ("href", "xlink:href") if (value := attributes.get(name) or "").startswith("#")]
+        wanted += (attributes.get("aria-labelledby") or "").split()
+        wanted += [found for value in attributes.values() for found in re.findall(r"url\(#([^)]+)\)", value or "")]
+        assert set(wanted) <= set(ids)
+
+
+def test_every_arm_has_its_numbers(page: Page) -> None:
+    # by hand: squeeze_excite's accuracies are 0.824, 0.808, 0.838, its differences 0.012, 0.004, 0.018: their mean is
+    # 1.133 points, their deviation 0.702, and the interval's half width 4.303 · 0.702 / √3 = 1.745
+    expected = {
+        "baseline": ["81.2 %", "79.2 to 83.2 %", "is the baseline", "78,042", "12.5 M", "1.00×", "1.9 ms"],
+        "squeeze_excite": ["82.3 %", "78.6 to 86.1 %", "+1.1", "−0.6 to +2.9", "78,837", "+795", "1.21×"],
+        "cbam:reduction=8": ["82.7 %", "+1.5", "79,911", "12.9 M", "+3.2 %", "1.63×", "3.1 ms"],
+        "psanet": ["81.1 %", "−0.1", "−6.3 to +6.0", "412,345", "+334,303", "31 M", "+148 %", "2.95×"],
+    }
+    table = page.text[page.text.index("The table") : page.text.index("Differences to the baseline")]
+    rows = {arm: table.index(title, table.index("Latency")) for arm, (title, _) in made.ARMS.items()}
+    ends = [*sorted(rows.values()), len(table)]
+    for arm, numbers in expected.items():
+        row = table[rows[arm] : ends[ends.index(rows[arm]) + 1]]
+        for number in numbers:
+            assert number in row, arm
+
+
+def test_the_answer_names_the_largest_difference_in_neutral_words(page: Page) -> None:
+    assert "Of three mechanisms, the one that differed most" in page.text
+    assert "Convolutional Block Attention Module: +1.5 percentage points" in page.text
+    assert "A note that the terminal prints too." in page.text
+    words = set(re.findall(r"[a-z]+", page.text.lower()))
+    assert not words & {"better", "worse", "underpowered", "significant", "significantly", "evidence", "wins", "best"}
+
+
+def test_everything_is_in_its_order(page: Page) -> None:
+    sections = [attributes["id"] for attributes in page.all("section") if attributes.get("id")]
+    assert sections == [
+        "design", "table", "differences", "costs", "curves", "attention", "conditions", "repeat",
+    ]  # fmt: skip
+    for words in ("1,800 training, 200 validation and 500 test", "0.1, fixed in advance", "0, 1, 2", "a processor"):
+        assert words in page.text
+
+
+def test_who_cannot_see_it_can_read_it(page: Page) -> None:
+    assert page.all("html")[0]["lang"] == "en-GB"
+    assert len(page.all("h1")) == 1
+    assert page.all("th")
+    assert all(attributes.get("scope") in {"col", "row"} for attributes in page.all("th"))
+    assert all((attributes.get("alt") or "").strip() for attributes in page.all("img"))
+    for drawing in page.all("svg"):
+        named = drawing.get("aria-labelledby") or drawing.get("aria-label") or drawing.get("aria-hidden")
+        assert named, drawing
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_every_arm_has_its_pictures(page: Page) -> None:
+    text = page.text[page.text.index("What it attends to") :]
+    assert text.count("Images and answers") == 4
+    assert text.count("Place 1 of 4 layer1.0.bn2") == 3
+    assert text.count("Place 3 of 4 layer3.0.bn2") == 3
+    assert text.count("Place 4 of 4 layer4.0.bn2") == 3
+    assert "layer2.0.bn2" not in text
+    assert "This network has no attention, and so no maps." in text
+    for words in ("Channel gate", "Spatial gate", "Collect", "Distribute", "What the ringed position takes from"):
+        assert words in text
+    assert text.count("✗") == 4  # only PSANet's answers were rolled by one
+    pictures = [attributes for attributes in page.all("img") if " over image " in (attributes["alt"] or "")]
+    # four images, three places: emphasis for all three arms, CBAM's spatial gate, PSANet's collect and distribute
+    assert len(pictures) == 4 * 3 * (3 + 1 + 2)
+    bars = [drawing for drawing in page.all("svg") if drawing.get("class") == "bars"]
+    assert len(bars) == 4 * 3 * 2
+    marks = [attributes for attributes in page.all("i") if attributes.get("class") == "mark"]
+    assert marks[0]["style"] == "left: 51.79%; top: 51.79%"  # (14 + 1/2) / 28
+
+
+def test_the_same_numbers_make_the_same_page(finished: Path, html: str) -> None:
+    assert report.render(load(finished)) == html
+
+
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$ & {{ 7*7 }}", "\u202etxt\x07")
+
+
+def test_names_from_outside_stay_text(tmp_path: Path) -> None:
+    out = made.results(tmp_path / "<b>bold</b>", classes=HOSTILE, report="</pre><script>alert(2)</script>")
+    study = json.loads((out / "study.json").read_text())
+    study["data"]["name"] = study["shared"]["data"] = "</title><script>alert(3)</script>"
+    (out / "study.json").write_text(json.dumps(study))
+    comparison = json.loads((out / "comparison.json").read_text())
+    comparison["results"] = "<script>alert(4)</script>"
+    comparison["conditions"]["cpu"] = "<script>alert(5)</script>"
+    (out / "comparison.json").write_text(json.dumps(comparison))
+    page = rendered(load(out))
+    assert not page.all("script")
+    assert all((attributes["src"] or "").startswith("data:image/png;base64,") for attributes in page.all("img"))
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    for words in (*HOSTILE[:3], "</pre><script>alert(2)</script>", "</title><script>alert(3)</script>"):
+        assert words in page.text
+    assert "49" not in re.findall(r"\$x\^2\$ & (\S+)", page.text)
+
+
+def test_an_arms_name_stays_text_in_a_drawing() -> None:
+    name = "</text><script>&$x^2$\x00"
+    rows = [
+        {"arm": "baseline", "difference": None},
+        {"arm": name, "difference": 0.01, "difference_interval": None, "differences": [0.01]},
+    ]
+    drawn = Page(difference_chart(rows, looks(["baseline", name]), name="d", width=760))
+    assert not drawn.all("script")
+    assert drawn.text.count("</text><script>&$x^2$") == 2  # in the title and beside the line
+    assert "+1.0 (no interval from one seed)" in drawn.text
+
+
+def test_an_old_report_survives_a_full_disk(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("the old one")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FoveateError, match="the disk is full"):
+        report.write(finished, path)
+    assert path.read_text() == "the old one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_it_is_written_where_it_was_asked_for(finished: Path, html: str, tmp_path: Path) -> None:
+    assert report.write(finished) == finished / "report.html"
+    assert report.write(finished, tmp_path / "mine.html").read_text(encoding="utf-8") == html
+
+
+def _without_maps(out: Path) -> None:
+    for path in (out / "runs").glob("*.json"):
+        run = json.loads(path.read_text())
+        config, key = run["config"], run["key"]
+        made.Folder(out).finish(
+            key, {**{k: v for k, v in run.items() if k not in ("maps", "digest")}, "config": config}, None
+        )
+
+
+def _damaged(out: Path) -> None:
+    for path in (out / "maps").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [(_without_maps, "No maps were recorded for this arm."), (_damaged, "The maps cannot be shown: ")],
+)
+def test_missing_maps_leave_a_sentence(tmp_path: Path, harm: Callable[[Path], None], words: str) -> None:
+    out = made.results(tmp_path)
+    harm(out)
+    page = rendered(load(out))
+    assert page.text.count(words) == 4
+    assert "Learning curves" in page.text
+
+
+def test_maps_that_are_no_numbers_leave_a_sentence() -> None:
+    entry = {"tensor": "m", "what": "emphasis", "place": "stem", "attachment": "", "step": "", "size": None}
+    values = torch.zeros(1, 4, 4)
+    values[0, 1, 1] = torch.nan
+    [place] = places(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), {"m": values}, [entry])
+    assert not place.strips[0].cells
+    assert "not finite numbers" in place.strips[0].note
+
+
+def test_what_was_not_measured_says_so(finished: Path) -> None:
+    results = load(finished)
+    for row in results.comparison["rows"]:
+        row["latency_ratio"] = row["latency_ms"] = row["macs"] = None
+    for run in results.runs:
+        run["curves"] = {name: [] for name in run["curves"]}
+    page = rendered(Results(results.path, results.study, None, results.comparison, results.runs))
+    assert "Latency was not measured, so there is no picture of it." in page.text
+    assert "No curves were recorded." in page.text
+    assert page.text.count("not measured") == 4 + 4 + 1  # latencies, MACs, and the sentence
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    page = rendered(load(made.results(tmp_path, seeds=1)))
+    assert "(one seed, so no interval)" in page.text
+    assert "which one seed does not have" in page.text
+    table = page.text[page.text.index("The table") : page.text.index("Differences to the baseline")]
+    assert table.count("no interval from one seed") == 4 + 3
+
+
+def test_without_a_comparison_there_is_no_report(tmp_path: Path) -> None:
+    out = made.results(tmp_path)
+    (out / "comparison.json").unlink()
+    with pytest.raises(FoveateError, match="has no comparison yet"):
+        report.write(out)
+    assert not (out / "report.html").exists()
+
+
+def test_the_command_is_one_that_the_command_line_understands(finished: Path) -> None:
+    study = load(finished).study
+    study["shared"]["data"], study["quick"] = "my images", True
+    page_command = report._command(study)
+    words = shlex.split(page_command)
+    assert words[:2] == ["foveate", "compare"]
+    compare = typer.main.get_command(app).commands["compare"]
+    chosen = compare.make_context("compare", words[2:]).params
+    assert str(chosen["data"]) == "my images"
+    assert chosen["attention"] == "squeeze_excite,cbam:reduction=8,psanet"
+    assert (chosen["seeds"], chosen["epochs"], chosen["batch_size"], chosen["learning_rate"]) == (3, 4, 64, 0.1)
+    assert (chosen["weights"], chosen["image_size"], chosen["start"], chosen["quick"]) == ("none", 28, "paper", True)
+
+
+def test_the_embedded_sample_is_known_by_its_name() -> None:
+    assert fashion_mnist().name == report.EMBEDDED
+
+
+def _strip(values: torch.Tensor, what: str = "gate", step: str = "", size: list[int] | None = None) -> object:
+    entry = {
+        "tensor": "m",
+        "what": what,
+        "place": "stem",
+        "attachment": "a",
+        "step": step,
+        "size": size,
+        "query": size and [0, 0],
+    }
+    images = torch.zeros(len(values), 1, 8, 8, dtype=torch.uint8)
+    [place] = places(images, {"m": values}, [entry])
+    return place.strips[0]
+
+
+def test_bars_are_as_high_as_the_gates() -> None:
+    strip = _strip(torch.tensor([[0.25, 0.5, 1.0]]).reshape(1, 3, 1, 1))
+    [bars] = strip.cells
+    assert isinstance(bars, Bars)
+    assert bars.path == "M0.1 100V75h.8V100zM1.1 100V50h.8V100zM2.1 100V0h.8V100z"
+    assert (strip.low, strip.high) == ("0", "1")
+
+
+def test_gates_near_one_are_shown_by_how_far_they_left_it() -> None:
+    strip = _strip(torch.tensor([[0.9, 1.0, 1.1]]).reshape(1, 3, 1, 1))
+    [bars] = strip.cells
+    # the axis runs from 0.9 to 1.1, one is in its middle
+    assert bars.line == pytest.approx(50)
+    tops = [float(top) for top in re.findall(r"V([\d.e-]+)h", bars.path)]
+    assert tops == pytest.approx([100, 50, 0], abs=0.01)
+    assert "Bars from 1" in strip.what
+
+
+def test_how_far_gates_depend_on_the_image_is_said() -> None:
+    moving = _strip(torch.tensor([[0.2], [0.6]]).reshape(2, 1, 1, 1))
+    assert "moves by 0.28" in moving.note  # 0.4 / √2
+    assert "hardly move" in _strip(torch.full((2, 1, 1, 1), 0.5)).note
+
+
+def test_a_difference_too_small_to_matter_is_too_small_to_see() -> None:
+    strip = _strip(0.5 + 1e-3 * torch.rand(1, 1, 8, 8))
+    assert (strip.low, strip.high) == ("0.45", "0.55")
+    wide = _strip(torch.linspace(0.2, 0.8, 64).reshape(1, 1, 8, 8))
+    assert (wide.low, wide.high) == ("0.20", "0.80")
+    assert len(wide.cells[0].source) > len(strip.cells[0].source)
+
+
+def test_an_affinity_shows_the_reading_its_step_is_named_for() -> None:
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    entries = [
+        {"tensor": "m", "what": what, "place": "stem", "step": step, "size": [4, 4], "query": [2, 1]}
+        for step in ("collect", "distribute")
+        for what in ("takes", "gives")
+    ]
+    [place] = places(images, {"m": torch.full((1, 4, 4), 1 / 16)}, entries)
+    collect, distribute = place.strips
+    assert collect.what == "What the ringed position takes from every position; spread evenly, 0.062 each."
+    assert distribute.what == "What the ringed position gives to every position; spread evenly, 0.062 each."
+    assert isinstance(collect.cells[0], Picture)
+    assert collect.cells[0].mark == (37.5, 62.5)  # column 1 and row 2 of 4, at their centres
+
+
+def test_a_photograph_is_small() -> None:
+    photo = torch.randint(0, 256, (1, 3, 600, 400), dtype=torch.uint8)
+    entry = {"tensor": "m", "what": "emphasis", "place": "stem", "step": "", "size": None}
+    [place] = places(photo, {"m": torch.randn(1, 7, 5)}, [entry])
+    assert place.strips[0].cells[0].source.startswith("data:image/jpeg;base64,")
+    assert len(place.strips[0].cells[0].source) < 40_000
