@@ -60,7 +60,7 @@ def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
         >>> check_choice("extent", 8, (2, 4, 8, "global"))
     """
     allowed = list(choices)
-    if value not in allowed:
+    if not any(value == choice and type(value) is type(choice) for choice in allowed):  # 2.0 and True are no 2 and 1
         raise OptionError(f"{what} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
 
 

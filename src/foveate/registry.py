@@ -224,7 +224,9 @@ def spec(name: str, **options: Any) -> Spec:
     for option in options:
         if option not in found.options:
             raise OptionError(f"{found.card.name} has no option '{option}'; {nearest(option, found.options)}")
-    return Spec(found.card.name, tuple(sorted(options.items())))
+    # a list would make the spec unhashable
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return Spec(found.card.name, tuple(sorted(plain.items())))
 
 
 def parse(text: str) -> Spec:

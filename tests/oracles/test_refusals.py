@@ -17,6 +17,7 @@ from foveate.errors import OptionError
         ("se:bias=1", {}, "bias must be true or false"),
         ("eca:kernel_size=4", {}, "3 and 5"),
         ("ge:extent=16", {}, "extent must be one of 2, 4, 8, 'global'"),
+        ("ge:extent=2.0", {}, "extent must be one of"),
         ("ge:variant=plus", {}, "variant must be one of"),
         ("cbam:kernel_size=6", {}, "5 and 7"),
         ("cbam:pools=avg+median", {}, "pools must be one of"),
@@ -27,6 +28,7 @@ from foveate.errors import OptionError
         ("psanet:mask=59", {}, "mask"),
         ("psanet:mask=3+3+3", {}, "mask"),
         ("psanet:normalization=0", {}, "normalization must be positive"),
+        ("psanet:normalization=true", {}, "normalization must be positive"),
         ("psanet:normalization=mean", {}, "normalization must be positive"),
         ("psanet:compact=true,mask=3+3", {}, "leave `mask` out"),
         ("psanet", {"size": None}, "give the map's size"),
@@ -44,3 +46,7 @@ def test_a_value_that_cannot_work_is_refused(spec: str, extra: dict[str, Any], s
 def test_channels_that_are_no_number_of_channels_are_refused(channels: Any) -> None:
     with pytest.raises(OptionError, match="channel"):
         foveate.create("se", channels)
+
+
+def test_options_in_a_list_are_the_same_spec() -> None:
+    assert hash(foveate.spec("cbam", pools=["avg", "max"])) == hash(foveate.spec("cbam", pools=("avg", "max")))

@@ -37,6 +37,8 @@ REDUCTION = 16
         differences=(
             "The default is θ with extent 8, which runs at any size; the paper's headline is θ⁺ with global extent, "
             "whose depthwise kernel is as large as the map and fixes its size.",
+            "Nearest-neighbour interpolation is PyTorch's, which rounds its scale: at some sides above 190 (122 with "
+            "extent 8) a few positions get their neighbour's gate.",
             "At least one hidden unit in θ⁺'s excite network, where C // 16 is zero.",
             "A training batch of one value per channel (global θ with batch 1, or a map pooled to 1×1) is normalised "
             "with the running statistics, where batch normalisation has no variance to estimate.",
