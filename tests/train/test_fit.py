@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import signal
 import warnings
 from pathlib import Path
@@ -168,15 +169,18 @@ def test_it_says_nothing_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    level = logging.getLogger("pytorch_lightning").level
+    logger, said = logging.getLogger("pytorch_lightning"), logging.handlers.BufferingHandler(1000)
+    level = logger.level
+    monkeypatch.setattr(logger, "handlers", [said])
     stream = torch.random.get_rng_state()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(linear(), Pixels(*PIXELS), stripes(32, 1), stripes(8, 2), Recipe(epochs=2, batch_size=8), seed=0)
     assert capfd.readouterr() == ("", "")
     assert [str(warning.message) for warning in caught] == []
+    assert [record.getMessage() for record in said.buffer] == []
     assert list(tmp_path.iterdir()) == []
-    assert logging.getLogger("pytorch_lightning").level == level
+    assert logger.level == level
     assert torch.equal(torch.random.get_rng_state(), stream)
 
 

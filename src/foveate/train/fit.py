@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -171,15 +169,10 @@ def _deterministic(device: str) -> Generator[None]:
 
 @contextmanager
 def _interruptible() -> Generator[None]:
-    """Lightning answers Ctrl-C by ignoring further ones and leaving Python; pass the interruption on instead."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if main else None
+    """Lightning answers Ctrl-C by leaving Python; pass the interruption on instead, so that the caller can tidy up."""
     try:
         yield
     except SystemExit as exit_:
         if isinstance(exit_.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, handler)
