@@ -1,8 +1,11 @@
 """The command line as a person and as a script meet it: output, exit codes, and never a traceback."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -58,10 +61,10 @@ def test_show_measures_the_mechanism_as_written(run):
 def test_plan_lists_every_place(run):
     planned = json.loads(run("plan", "torchvision/resnet18", "--attention", "eca", "--stages", "3,4", "--json").stdout)
     assert [(p["path"], p["channels"], p["parameters"]) for p in planned["places"]] == [
-        ("layer3.0.bn2", 256, 5),
-        ("layer3.1.bn2", 256, 5),
-        ("layer4.0.bn2", 512, 5),
-        ("layer4.1.bn2", 512, 5),
+        ("layer3.0.bn2", 256, 5 + 1),  # five weights, and the blend
+        ("layer3.1.bn2", 256, 6),
+        ("layer4.0.bn2", 512, 6),
+        ("layer4.1.bn2", 512, 6),
     ]
     text = run("plan", "foveate/resnet8", "--size", "64").stdout
     assert "foveate/resnet8 at 3×64×64" in text
@@ -86,6 +89,8 @@ def test_plan_lists_every_place(run):
         (["compare", "--start", "identical"], "start"),
         (["compare", "--host", "torchvision/nope"], "no classification model 'nope'"),
         (["compare", "--weights", "no-such-file.pth"], "no-such-file.pth"),
+        (["plan", "foveate/resnet8", "--size", "-5"], "--size must be a whole number of at least 1, not -5"),
+        (["show", "cbam", "--shape", "99999999x99999999x99999999"], "is not a feature map to measure with"),
     ],
 )
 def test_a_request_that_cannot_be_carried_out_is_one_line_and_exit_code_2(run, arguments, words, tmp_path, monkeypatch):
@@ -114,3 +119,25 @@ def test_a_closed_pipe_is_no_traceback():
         check=False,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-c", "from foveate.cli import main; main()", "compare", "--attention", "eca"]
+    process = subprocess.Popen(
+        [*command, "--seeds", "2", "--epochs", "2", "--out", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        if list(tmp_path.glob("out/runs/*.json")):
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert re.search(
+        r"foveate: interrupted: \d of 4 runs are finished and kept in 'out'; the same command goes on", err
+    )
+    assert out == ""

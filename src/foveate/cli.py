@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveate import __version__
-from foveate.errors import DataError, FoveateError, OptionError
+from foveate.errors import DataError, FoveateError, OptionError, check_at_least
 from foveate.registry import Mechanism, get, names, parse, parse_list
 
 app = typer.Typer(
@@ -27,10 +27,12 @@ app = typer.Typer(
 
     A network is written as `foveate/resnet8`, `torchvision/resnet50` or `timm/resnet18`.
 
-    Exit codes: 0 done, 1 something failed while running, 2 the request cannot be carried out, 130 interrupted.
+    Exit codes: 0 done, 1 something failed while running (weights, disk, network), 2 the request makes no sense as it
+    is written, 130 interrupted.
     """,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+LARGEST = 2**28  # values of a feature map, 1 GiB of them: more is a slip of the pen
 KINDS = ("channel", "spatial", "hybrid", "pixel-pair")
 
 
@@ -139,6 +141,7 @@ def plan(
     model = hosts.build(host, classes=1000)
     channels, height, width = hosts.input_shape(model)
     if size is not None:
+        check_at_least("--size", size, 1)
         height = width = size
     planned = make_plan(
         model,
@@ -192,23 +195,26 @@ def compare(
     from foveate.study.compare import compare as run_comparison
     from foveate.study.progress import bars
 
-    with bars(Console(stderr=True)) as progress:
-        comparison = run_comparison(
-            data,
-            host,
-            None if weights == "none" else weights,
-            parse_list(attention),
-            seeds,
-            at=at,
-            start=start,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            image_size=image_size,
-            quick=quick,
-            out=out,
-            progress=progress,
-        )
+    try:
+        with bars(Console(stderr=True)) as progress:
+            comparison = run_comparison(
+                data,
+                host,
+                None if weights == "none" else weights,
+                parse_list(attention),
+                seeds,
+                at=at,
+                start=start,
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                image_size=image_size,
+                quick=quick,
+                out=out,
+                progress=progress,
+            )
+    except KeyboardInterrupt as interruption:  # Typer would swallow its sentence
+        _stop(str(interruption) or "interrupted", 130)
     if as_json:
         _print_json(comparison.as_dict())
         return
@@ -286,8 +292,8 @@ def _shape(text: str) -> tuple[int, int, int]:
         channels, height, width = (int(part) for part in text.lower().replace("×", "x").split("x"))
     except ValueError:
         raise OptionError(f"'{text}' is not a shape; write channels×height×width, as 256x56x56") from None
-    if min(channels, height, width) < 1:
-        raise OptionError(f"'{text}' has a side below 1")
+    if min(channels, height, width) < 1 or channels * height * width > LARGEST:
+        raise OptionError(f"'{text}' is not a feature map to measure with: sides from 1, {LARGEST:,} values at most")
     return channels, height, width
 
 

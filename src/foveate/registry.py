@@ -151,6 +151,7 @@ class Spec:
         check_at_least("the number of channels", channels, 1)
         if size is not None:
             check_size("size", size)
+        spec(self.name, **dict(self.options))  # a Spec can be written by hand
         found = get(self.name)
         extra: dict[str, Any] = {"size": size} if found.wants_size else {}
         module: Attention = found.build(channels, **dict(self.options), **extra)  # type: ignore[call-arg]
@@ -170,8 +171,12 @@ def mechanism(card: Card) -> Callable[[type[T]], type[T]]:
 
     def register(build: type[T]) -> type[T]:
         known = _mechanisms.get(card.name)
-        if known is not None and known.build.__qualname__ != build.__qualname__:
-            raise OptionError(f"two mechanisms are called '{card.name}'")
+        same = known is not None and (known.build.__module__, known.build.__qualname__) == (
+            build.__module__,
+            build.__qualname__,
+        )
+        if not same and (known is not None or card.name in aliases()):
+            raise OptionError(f"there is a mechanism called '{card.name}' already: give yours another name")
         _mechanisms[card.name] = Mechanism(card, build)
         return build
 
@@ -186,6 +191,16 @@ def names() -> tuple[str, ...]:
         True
     """
     return tuple(sorted(_mechanisms))
+
+
+def aliases() -> tuple[str, ...]:
+    """Every alias, in alphabetical order.
+
+    Example:
+        >>> aliases()
+        ('ge', 'se')
+    """
+    return tuple(sorted({alias for entry in _mechanisms.values() for alias in entry.card.aliases}))
 
 
 def get(name: str) -> Mechanism:
@@ -206,7 +221,9 @@ def get(name: str) -> Mechanism:
     if found:
         choices = ", ".join(sorted(entry.card.name for entry in found))
         raise OptionError(f"'{name}' may mean {choices}: write which")
-    known = [*_mechanisms, *(alias for entry in _mechanisms.values() for alias in entry.card.aliases)]
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"a mechanism is called by a name, not by {name!r}")
+    known = [*_mechanisms, *aliases()]
     raise OptionError(f"there is no mechanism called '{name}'; {nearest(name, known)}")
 
 
@@ -241,6 +258,8 @@ def parse(text: str) -> Spec:
         >>> parse("cbam:pools=avg+lse,reduction=8").options
         (('pools', ('avg', 'lse')), ('reduction', 8))
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"a mechanism is called by a name, not by {text!r}")
     name, _, rest = text.strip().partition(":")
     options: dict[str, Any] = {}
     for part in filter(None, (piece.strip() for piece in rest.split(","))):

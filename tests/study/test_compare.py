@@ -49,6 +49,8 @@ def test_rows_are_the_numbers_of_the_runs(comparison: Comparison, out: Path) -> 
             assert row.difference is row.differences is row.difference_interval is None
         else:
             paired = paired_difference(by_arm[row.arm], by_arm["baseline"])
+            first, second = (a - b for a, b in zip(by_arm[row.arm], by_arm["baseline"], strict=True))
+            assert row.differences == (first, second)
             assert (row.difference, row.difference_interval) == (paired.mean, paired.interval)
 
 
@@ -59,7 +61,7 @@ def test_costs_are_those_of_the_networks(comparison: Comparison, out: Path) -> N
         assert row.parameters == count_parameters(networks[row.arm])
         assert row.latency_ms > 0
     baseline, eca, psanet = comparison.rows
-    assert baseline.latency_ratio == 1.0
+    assert baseline.latency_ratio == 1.0 < psanet.latency_ratio
     # the two fully connected layers and ECA's 3 weights at 3 places; its convolution multiplies 3 × (16 + 32 + 64)
     assert eca.parameters - baseline.parameters == 9 and eca.macs - baseline.macs == 3 * (16 + 32 + 64)
     assert psanet.macs > eca.macs

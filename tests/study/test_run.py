@@ -176,6 +176,18 @@ def test_maps_are_what_the_network_attended_to(tmp_path: Path) -> None:
     assert entry["size"] == [14, 14] and entry["query"] == [7, 7] and entry["axes"] == ["hw->hw"]
 
 
+def test_capturing_maps_learns_nothing() -> None:
+    from foveate.study.maps import capture
+
+    study, material = prepared()
+    config = list(study.runs())[1][1]
+    network = build_network(config, 10, None).train()
+    before = network.bn1.running_mean.clone()
+    pixels = fitting.Pixels(material.mean, material.std)
+    capture(network, pixels, material.data.test, key="0" * 16, arm="squeeze_excite", seed=0, attended=True)
+    assert torch.equal(network.bn1.running_mean, before)
+
+
 def test_what_a_position_gives_and_takes_is_not_confused() -> None:
     from foveate.explain import AttentionMap
     from foveate.study.maps import _written

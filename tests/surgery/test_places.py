@@ -119,7 +119,7 @@ def test_excluding_everything_says_so():
 
 
 def test_a_network_without_residuals_says_so():
-    with pytest.raises(PlaceError, match="no residual addition was seen"):
+    with pytest.raises(PlaceError, match="no residual branch that ends in a module was seen"):
         paths(torchvision.models.vgg11_bn())
 
 
@@ -152,7 +152,7 @@ def test_places_stay_the_same_when_attention_is_there():
 def test_plan_changes_nothing_and_counts_what_attach_adds():
     model = torchvision.models.resnet50()
     keys = list(model.state_dict())
-    planned = foveate.plan(model, "se")
+    planned = foveate.plan(model, "se", start="paper")
     assert list(model.state_dict()) == keys
     assert planned.parameters == 2_530_992
     assert planned.host_parameters == 25_557_032

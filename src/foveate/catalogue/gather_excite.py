@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention import Gate, Map
-from foveate.errors import FoveateError, OptionError, check_choice
+from foveate.errors import OptionError, check_choice
 from foveate.ops.norm import BatchNorm2d
+from foveate.ops.size import only_size
 from foveate.registry import Card, Paper, mechanism
 
 # The paper's excite network for θ+ has the bottleneck of Squeeze-and-Excitation, and varies it nowhere.
@@ -124,11 +125,12 @@ class GatherExcite(Gate):
 
     def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
         """Summarise each channel over neighbourhoods."""
-        if self.fixed_size is not None and tuple(x.shape[2:]) != self.fixed_size:
-            raise FoveateError(
-                f"this gather_excite is tied to maps of {self.fixed_size[0]}×{self.fixed_size[1]}, the size it was "
-                f"made for, and got {x.shape[2]}×{x.shape[3]}; extents 2, 4 and 8, or theta_minus, run at any size"
-            )
+        x = only_size(
+            x,
+            self.fixed_size,
+            "the depthwise kernel of gather_excite with extent=global is as large as the map that it was made for; "
+            "extents 2, 4 and 8, or variant=theta_minus, run at any size",
+        )
         if self.pool is not None:
             return self.pool(x)
         if self.extent is None:

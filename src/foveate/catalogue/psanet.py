@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -10,11 +9,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.amp.autocast_mode import is_autocast_available
 
 from foveate.attention import Affinity, Map
 from foveate.errors import (
-    FoveateError,
     OptionError,
     check_at_least,
     check_bool,
@@ -23,8 +20,10 @@ from foveate.errors import (
     check_positive,
     check_size,
 )
+from foveate.ops.mix import mix_values
 from foveate.ops.norm import BatchNorm2d
 from foveate.ops.relative import relative_to_absolute
+from foveate.ops.size import only_size
 from foveate.ops.softmax import full_softmax
 from foveate.registry import Card, Paper, mechanism
 
@@ -45,10 +44,7 @@ class PointwiseWeights:
 
     def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         """Sum the values of all sources at every target, in at least float32."""
-        device = value.device.type
-        with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
-            mixed = value.flatten(2).to(self.weights.dtype) @ self.weights
-        return (mixed / self.normalization).to(value.dtype).reshape(value.shape)
+        return mix_values(value, self.weights) / self.normalization
 
     def dense(self) -> Float[Tensor, "b source target"]:
         """The weights, normalised."""
@@ -192,11 +188,11 @@ class PSANet(Affinity):
 
     def gather(self, x: Float[Tensor, "b c h w"]) -> tuple[Embedding, ...]:
         """Reduce, shrink, and predict a mask for every position, once for each branch."""
-        if self.fixed_size is not None and tuple(x.shape[2:]) != self.fixed_size:
-            raise FoveateError(
-                f"this psanet is compact, tied to maps of {self.fixed_size[0]}×{self.fixed_size[1]}, and got "
-                f"{x.shape[2]}×{x.shape[3]}; compact=false runs at any size"
-            )
+        x = only_size(
+            x,
+            self.fixed_size,
+            "a compact psanet has a weight for each position of one map; compact=false runs at any size",
+        )
         paths = [(self.reduce, self.attention)]
         if self.branches == "both":
             paths.append((self.reduce_p, self.attention_p))
@@ -234,7 +230,7 @@ class PSANet(Affinity):
     def _shrunk(self, x: Tensor) -> Tensor:
         if self.shrink == 1:
             return x
-        size = [(length - 1) // self.shrink + 1 for length in x.shape[2:]]
+        size = ((x.shape[2] - 1) // self.shrink + 1, (x.shape[3] - 1) // self.shrink + 1)
         return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
     def _collect(self, embedding: Embedding) -> PointwiseWeights:
@@ -251,12 +247,8 @@ class PSANet(Affinity):
         return relative_to_absolute(logits, self.mask, fill)
 
     def _weights(self, embedding: Embedding, absolute: Tensor) -> PointwiseWeights:
-        if self.softmax:
-            absolute = full_softmax(absolute, 1)
-        elif absolute.dtype in (torch.float16, torch.bfloat16):
-            absolute = absolute.float()
-        height, width = embedding.value.shape[2:]
-        return PointwiseWeights(absolute, (height, width), self.normalization)
+        weights = full_softmax(absolute, 1) if self.softmax else absolute
+        return PointwiseWeights(weights, (embedding.value.shape[2], embedding.value.shape[3]), self.normalization)
 
 
 def _unit(inputs: int, outputs: int) -> nn.Sequential:

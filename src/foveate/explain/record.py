@@ -54,7 +54,7 @@ class AttentionMap:
         return self.values[:, :, row * width + column].unflatten(1, self.size)
 
 
-@dataclass
+@dataclass(repr=False)
 class Recording(Sequence[AttentionMap]):
     """What was recorded: a sequence of maps, in the order in which the network runs them.
 
@@ -62,11 +62,11 @@ class Recording(Sequence[AttentionMap]):
 
     Attributes:
         chunks: What each pass left, by place, attachment and step.
-        emphases: What each pass left of :attr:`emphasis`, by place.
+        emphases: What each pass left of :attr:`emphasis`, by place, attachment and path in it.
     """
 
     chunks: dict[Key, list[AttentionMap]] = field(default_factory=dict[Key, list[AttentionMap]], repr=False)
-    emphases: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]], repr=False)
+    emphases: dict[Key, list[Tensor]] = field(default_factory=dict[Key, list[Tensor]], repr=False)
 
     @property
     def emphasis(self) -> dict[str, Tensor]:
@@ -75,7 +75,12 @@ class Recording(Sequence[AttentionMap]):
         The natural logarithm of a position's share in the energy of the attention's output over its share in the
         energy of the input. Gates on channels have no map of positions; this shows what they do to positions.
         """
-        return {place: _joined(chunks, place) for place, chunks in self.emphases.items()}
+        places: dict[str, Tensor] = {}
+        for (place, _, _), chunks in self.emphases.items():
+            # mechanisms at one place act in turn, so the logarithms of what each did add up
+            change = _joined(chunks, place)
+            places[place] = places[place] + change if place in places else change
+        return places
 
     @overload
     def __getitem__(self, index: int) -> AttentionMap: ...
@@ -91,6 +96,11 @@ class Recording(Sequence[AttentionMap]):
     def __len__(self) -> int:
         """How many maps there are, however many passes were recorded."""
         return len(self.chunks)
+
+    def __repr__(self) -> str:
+        """The places and steps, as they are asked for by name."""
+        names = [".".join(filter(None, (place, attachment, step))) for place, attachment, step in self.chunks]
+        return f"Recording of {len(self)} maps: {', '.join(names)}" if names else "Recording of nothing yet"
 
     def at(self, place: str) -> list[AttentionMap]:
         """The maps of one place.
@@ -139,15 +149,15 @@ def record(model: nn.Module) -> Generator[Recording]:
         raise FoveateError("this network has no attention to record; put some in with foveate.attach(model, ...)")
     recording = Recording()
     with ExitStack() as hooks:
-        for place, attachment, mechanism in found:
-            handle = mechanism.register_forward_hook(_emphasis_hook(recording, place))
+        for place, attachment, inside, mechanism in found:
+            hook = _emphasis_hook(recording, (place, attachment, inside))
+            handle = mechanism.register_forward_hook(hook, with_kwargs=True)
             hooks.callback(handle.remove)
             for path, point in maps_of(mechanism).items():
-                step = path.removesuffix("map").strip("._")
+                step = f"{inside}.{path.removesuffix('map').strip('._')}".strip(".")
                 handle = point.register_forward_hook(_map_hook(recording, (place, attachment, step)))
                 hooks.callback(handle.remove)
-        if inner is not model:
-            hooks.enter_context(torch.compiler.set_stance("force_eager"))
+        hooks.enter_context(torch.compiler.set_stance("force_eager"))  # whatever was compiled, and however
         yield recording
 
 
@@ -160,8 +170,8 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _mechanisms(model: nn.Module) -> Iterator[tuple[str, str, Attention]]:
-    """The outermost mechanisms: place, attachment, module."""
+def _mechanisms(model: nn.Module) -> Iterator[tuple[str, str, str, Attention]]:
+    """The outermost mechanisms: place, attachment, path within the attachment, module."""
     inside: list[str] = []
     for path, module in model.named_modules():
         if not isinstance(module, Attention) or any(path.startswith(outer) for outer in inside):
@@ -170,9 +180,9 @@ def _mechanisms(model: nn.Module) -> Iterator[tuple[str, str, Attention]]:
         names = path.split(".")
         at = names.index(ATTENTION) if ATTENTION in names else -1
         if at > 0 and isinstance(model.get_submodule(".".join(names[:at])), Attended):
-            yield host_path(model, ".".join(names[:at])), names[at + 1], module
+            yield host_path(model, ".".join(names[:at])), names[at + 1], ".".join(names[at + 2 :]), module
         else:
-            yield host_path(model, path), "", module
+            yield host_path(model, path), "", "", module
 
 
 def _map_hook(recording: Recording, key: Key) -> Any:
@@ -189,12 +199,12 @@ def _map_hook(recording: Recording, key: Key) -> Any:
     return hook
 
 
-def _emphasis_hook(recording: Recording, place: str) -> Any:
-    def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        x = inputs[0]
+def _emphasis_hook(recording: Recording, key: Key) -> Any:
+    def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        x = next(iter((*inputs, *named.values())))
         if isinstance(output, Tensor) and output.shape == x.shape:
             change = _energy_share(output).log() - _energy_share(x).log()
-            recording.emphases.setdefault(place, []).append(change.cpu())
+            recording.emphases.setdefault(key, []).append(change.cpu())
 
     return hook
 

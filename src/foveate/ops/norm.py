@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,21 +15,39 @@ class BatchNorm2d(nn.BatchNorm2d):
     them as they are.
 
     Example:
-        >>> import torch
         >>> BatchNorm2d(3).train()(torch.ones(1, 3, 1, 1)).shape
         torch.Size([1, 3, 1, 1])
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the parameter's name in PyTorch)
         """Normalise."""
-        if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:
-            return F.batch_norm(
-                input,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                training=False,
-                eps=self.eps,
-            )
-        return super().forward(input)
+        statistics = self.running_mean, self.running_var, self.num_batches_tracked
+        return normalise(input, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
+def normalise(
+    x: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    batches: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    training: bool,
+    momentum: float | None,
+    eps: float,
+) -> Tensor:
+    """Normalise a batch, and in training move the running statistics, unless it holds one value per channel.
+
+    A function of its own because FX traces into the forward pass of every module that is not PyTorch's, and cannot
+    see through a branch on a shape.
+    """
+    if training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        training = False
+    elif training and batches is not None:
+        batches.add_(1)
+        if momentum is None:  # a plain average over all batches
+            momentum = 1.0 / float(batches)
+    return F.batch_norm(x, mean, variance, weight, bias, training, momentum or 0.0, eps)
+
+
+torch.fx.wrap("normalise")

@@ -44,3 +44,6 @@ GLOBAL_POOLS: Mapping[str, GlobalPool] = MappingProxyType(
 def _full(x: Tensor) -> Tensor:
     """At least float32: squares and exponentials leave the range of half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+torch.fx.wrap("_full")  # FX cannot follow a branch on a type

@@ -31,6 +31,10 @@ def relative_to_absolute(
         >>> relative_to_absolute(cells, (3, 3))[0, :, 0]
         tensor([4., 5., 7., 8.])
     """
+    return _relative_to_absolute(logits, mask, fill)
+
+
+def _relative_to_absolute(logits: Tensor, mask: tuple[int, int], fill: float) -> Tensor:
     mask_h, mask_w = mask
     height, width = logits.shape[2:]
     rows = _offsets(height, logits.device) + mask_h // 2
@@ -44,6 +48,9 @@ def relative_to_absolute(
     cell = cell.reshape(1, positions, positions).expand(logits.shape[0], positions, positions)
     absolute = logits.flatten(2).gather(1, cell)
     return absolute.masked_fill(~inside.reshape(1, positions, positions), fill)
+
+
+torch.fx.wrap("_relative_to_absolute")  # FX cannot follow the sizes that it computes with
 
 
 def _offsets(length: int, device: torch.device) -> Tensor:

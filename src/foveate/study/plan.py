@@ -26,6 +26,8 @@ SMALL = 32
 MOST_EPOCHS = 50
 # networks made for 224 pixels halve their map five times: from 32 pixels nothing would be left to attend to
 SMALLEST_LARGE = 96
+# a batch of 32 images of this side takes 400 MB before the first layer
+LARGEST = 1024
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def rules(study: Study) -> list[str]:
     Example:
         >>> study, _ = prepare(attention=("se",), seeds=2)
         >>> print(rules(study)[0])
-        Every arm has the same budget: 8 epochs of 1,800 images, batches of 64, SGD with momentum 0.9.
+        Every arm has the same budget: 8 epochs of 1,800 images, batches of 32, SGD with momentum 0.9.
     """
     base = study.base
     beginning = "trained from scratch" if base.weights is None else f"fine-tuned from the weights {base.weights}"
@@ -203,6 +205,10 @@ def _images(data: str | Path | ImageClassification | None, host: str, image_size
         if image_size is not None:
             raise OptionError("image_size is for a folder of images; those of the embedded sample are 28×28")
         return fashion_mnist()
+    if image_size is not None:
+        check_at_least("image_size", image_size, 1)
+        if image_size > LARGEST:
+            raise OptionError(f"image_size is a side in pixels, {LARGEST:,} at most, not {image_size:,}")
     if image_size is None and host.startswith("foveate/"):
         image_size = SMALL
     images = image_folder(data, size=image_size)

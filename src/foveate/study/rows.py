@@ -126,7 +126,13 @@ def rows_of(study: Study, records: list[dict[str, Any]], cost: dict[str, Any]) -
 def notes_on(study: Study, material: Material, records: list[dict[str, Any]], quick: bool) -> list[str]:
     """What to know before believing the rows, in sentences."""
     notes: list[str] = []
-    base, count = study.base, len(study.seeds)
+    base, count, report = study.base, len(study.seeds), material.data.report
+    diverged = [f"{run['arm']} with seed {run['seed']}" for run in records if run["test"]["loss"] is None]
+    if diverged:
+        notes.append(
+            f"The loss stopped being a number in: {', '.join(diverged)}. Such a run learned nothing, and its accuracy "
+            "says nothing; a lower learning rate may help."
+        )
     if quick:
         notes.append(
             f"A quick look: {counted(base.epochs, 'epoch')} of {counted(base.train_images, 'image')}, too few to "
@@ -139,8 +145,12 @@ def notes_on(study: Study, material: Material, records: list[dict[str, Any]], qu
             f"{_NUMBERS.get(count, str(count)).capitalize()} seeds decide nothing: differences of the same sign in all "
             f"of them come about by chance in 1 of {2 ** (count - 1)} comparisons without any effect."
         )
-    diverged = [f"{run['arm']} with seed {run['seed']}" for run in records if run["test"]["loss"] is None]
-    if diverged:
-        notes.append(f"The loss stopped being a number in: {', '.join(diverged)}; a lower learning rate may help.")
-    notes += [f"About the images: {warning}" for warning in material.data.report.warnings]
+    if report.skipped:
+        first = report.skipped[0]
+        more = f", and {len(report.skipped) - 1} more" if len(report.skipped) > 1 else ""
+        notes.append(f"About the images: skipped {first.name}, which {first.reason}{more}; the report has all of them.")
+    if report.conversions:
+        changes = ", ".join(f"{count:,} × {what}" for what, count in report.conversions.items())
+        notes.append(f"About the images: converted {changes}.")
+    notes += [f"About the images: {warning}" for warning in report.warnings]
     return notes

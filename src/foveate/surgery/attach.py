@@ -11,18 +11,22 @@ from torch import Tensor, nn
 
 from foveate.attention import Attention
 from foveate.errors import FoveateError, OptionError, PlaceError, check_choice
-from foveate.registry import Spec, parse
+from foveate.registry import Spec, aliases, get, parse
 from foveate.surgery.attended import (
     ATTENTION,
     Blended,
     attended_places,
     host_path,
     keep_absent_attention,
+    name_keys_as_saved,
     wrap,
 )
-from foveate.surgery.places import At, Place, find_places
+from foveate.surgery.places import At, Place, default_example, find_places
+from foveate.surgery.watch import watch
 
-What = str | Spec | Callable[[int], nn.Module]
+Factory = Callable[[int], nn.Module]
+What = str | Spec | Factory
+_HOOKS = "_foveate_hooks"
 
 
 def attach(
@@ -32,7 +36,7 @@ def attach(
     at: At | Sequence[At] = "residual",
     start: Literal["identity", "paper"] = "identity",
     example: Tensor | None = None,
-    stages: Iterable[int] | None = None,
+    stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
 ) -> nn.Module:
     """Put attention into a network, in place.
@@ -72,22 +76,30 @@ def attach(
         True
     """
     check_choice("start", start, ("identity", "paper"))
-    if isinstance(model, torch.jit.ScriptModule):
-        raise FoveateError("a TorchScript network cannot be changed: attach to the Python network it was made from")
-    places = find_places(model, at, example, stages, exclude)
-    with torch.random.fork_rng(devices=[]):
-        modules = [_build(attention, place, start, guessed=example is None) for place in places]
-    name = _free_name(model, attention)
-    if not attended_places(model):
-        model._foveate_hook = model.register_load_state_dict_pre_hook(keep_absent_attention)  # type: ignore[assignment]
-    channels_last = _is_channels_last(model)
-    for place, module in zip(places, modules, strict=True):
-        attended = wrap(place.module)
-        module.to(device=place.output.device, dtype=place.output.dtype)
-        if channels_last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        attended.foveate[name] = module.train(place.module.training)
-        _replace(model, place.module, attended)
+    attention = check_request(model, attention)
+    watched_with = default_example(model) if example is None else example
+    with torch.inference_mode(False):
+        places = find_places(model, at, watched_with, stages, exclude)
+        with torch.random.fork_rng(devices=[]):
+            modules = [build(attention, place, start, guessed=example is None) for place in places]
+        wrappers = [wrap(place.module) for place in places]
+        name = _free_name(model, attention)
+        channels_last = _is_channels_last(model)
+        for place, module, attended in zip(places, modules, wrappers, strict=True):
+            module.to(device=place.output.device, dtype=_dtype(model, place))
+            if channels_last:
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            attended.foveate[name] = module.train(place.module.training)
+            _replace(model, place.module, attended)
+        _watch_loading(model)
+        ran = watch(model, watched_with).outputs
+    silent = [path for path, place in attended_places(model).items() if name in place.foveate and path not in ran]
+    if silent:
+        detach(model, name)
+        raise PlaceError(
+            f"the network calls '{host_path(model, silent[0])}' through another reference than its place among the "
+            "modules, such as a list of its own, so attention there would never run; nothing was attached"
+        )
     return model
 
 
@@ -112,6 +124,8 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
     """
     places = attended_places(model)
     attached = {found for place in places.values() for found in place.foveate}
+    if name is not None and name not in attached and name in aliases():
+        name = get(name).card.name
     if not attached or (name is not None and name not in attached):
         there = ", ".join(sorted(attached)) or "nothing"
         raise PlaceError(f"no attachment {f'called {name!r} ' if name else ''}in this network; attached: {there}")
@@ -120,9 +134,10 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
             del place.foveate[found]
         if not place.foveate:
             _replace(model, place, place.host)
-    if not attended_places(model):
-        model._foveate_hook.remove()  # type: ignore[operator]
-        del model._foveate_hook
+    for module in model.modules():
+        if _HOOKS in module.__dict__ and not attended_places(module):
+            for hook in module.__dict__.pop(_HOOKS):
+                hook.remove()
     return model
 
 
@@ -140,13 +155,44 @@ def attention_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]
             yield f"{host_path(model, path)}.{ATTENTION}.{name}", parameter
 
 
-def _build(attention: What, place: Place, start: str, *, guessed: bool) -> nn.Module:
-    if isinstance(attention, str | Spec):
-        chosen = parse(attention) if isinstance(attention, str) else attention
-        module = chosen.create(place.channels, size=place.size)
+def check_request(model: nn.Module, attention: What) -> Spec | Factory:
+    """Refuse what is no network or no attention, before anything runs.
+
+    Raises:
+        OptionError: If the mechanism or an option does not exist, or something else was given.
+        FoveateError: If the network cannot be changed.
+    """
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"a network is a torch.nn.Module, not {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise FoveateError("a TorchScript network cannot be changed: attach to the Python network it was made from")
+    if isinstance(attention, str):
+        return parse(attention)
+    if isinstance(attention, nn.Module) or not (isinstance(attention, Spec) or callable(attention)):
+        raise OptionError(
+            "attention is a name, a spec, or a function from channels to a module, because every place needs a module "
+            f"of its own; not {type(attention).__name__}"
+        )
+    return attention
+
+
+def build(attention: Spec | Factory, place: Place, start: str, *, guessed: bool) -> nn.Module:
+    """The module for one place, started as asked for.
+
+    Args:
+        attention: What to build.
+        place: Where it will stand.
+        start: ``"identity"`` or ``"paper"``.
+        guessed: Whether the place's size is that of an image that nobody gave.
+
+    Raises:
+        OptionError: If it cannot work there.
+    """
+    if isinstance(attention, Spec):
+        module = attention.create(place.channels, size=place.size)
         if guessed and module.fixed_size is not None:
             raise OptionError(
-                f"{chosen} is tied to the size of the map, and the size of your images is not known: give one as "
+                f"{attention} is tied to the size of the map, and the size of your images is not known: give one as "
                 "example=torch.zeros(1, channels, height, width)"
             )
     else:
@@ -164,24 +210,44 @@ def _check_shape(module: object, place: Place) -> None:
     if not isinstance(module, nn.Module):
         raise OptionError(f"the function given as attention must return a module, not {type(module).__name__}")
     shape = (1, *place.output.shape[1:])
-    training = module.training
+    x = torch.randn(shape, generator=None if torch.get_default_device().type == "meta" else torch.Generator())
+    before, training = x.clone(), module.training
     with torch.no_grad():
-        out = module.eval()(torch.zeros(shape))
+        out = module.eval()(x)
     module.train(training)
+    if not x.is_meta and not torch.equal(x, before):
+        raise OptionError(f"attention leaves its input as it is, and {type(module).__name__} changes it in place")
     if not isinstance(out, Tensor) or tuple(out.shape) != shape:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise OptionError(f"attention keeps the shape of its input; at '{place.path}' {shape} became {got}")
 
 
-def _free_name(model: nn.Module, attention: What) -> str:
-    if isinstance(attention, str | Spec):
-        name = (parse(attention) if isinstance(attention, str) else attention).name
+def _watch_loading(model: nn.Module) -> None:
+    """Once for a network: its own checkpoint keeps loading, and keys are reported as they are saved."""
+    if _HOOKS not in model.__dict__:
+        model.__dict__[_HOOKS] = (
+            model.register_load_state_dict_pre_hook(keep_absent_attention),
+            model.register_load_state_dict_post_hook(name_keys_as_saved),
+        )
+
+
+def _dtype(model: nn.Module, place: Place) -> torch.dtype:
+    """The type of the place's own parameters, else of the network's: what it returned may be autocast's."""
+    for parameter in (*place.module.parameters(), *model.parameters()):
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return place.output.dtype
+
+
+def _free_name(model: nn.Module, attention: Spec | Factory) -> str:
+    if isinstance(attention, Spec):
+        name = attention.name
     else:
         name = re.sub(r"\W", "_", getattr(attention, "__name__", type(attention).__name__)).strip("_").lower()
     taken = {found for place in attended_places(model).values() for found in place.foveate}
     number = 2
     free = name
-    while free in taken:
+    while free in taken or hasattr(nn.ModuleDict, free):
         free, number = f"{name}_{number}", number + 1
     return free
 

@@ -72,6 +72,12 @@ class AttendedContainer(Attended):
     def __getitem__(self, index: Any) -> Any:
         return self.host[index]  # type: ignore[index]
 
+    def __setitem__(self, index: Any, module: nn.Module) -> None:
+        self.host[index] = module  # type: ignore[index]
+
+    def __delitem__(self, index: Any) -> None:
+        del self.host[index]  # type: ignore[attr-defined]
+
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.host)  # type: ignore[call-overload]
 
@@ -124,13 +130,25 @@ def keep_absent_attention(
     """
     current = model.state_dict(keep_vars=True)
     ours: dict[str, list[str]] = {}
-    for path, place in attended_places(model).items():
-        for name in place.foveate:
-            start = f"{host_path(model, path)}.{ATTENTION}.{name}."
-            ours.setdefault(name, []).extend(key for key in current if key.startswith(start))
+    for path, place in model.named_modules(remove_duplicate=False):  # a module with two names has two keys
+        if isinstance(place, Attended):
+            for name in place.foveate:
+                start = f"{host_path(model, path)}.{ATTENTION}.{name}."
+                ours.setdefault(name, []).extend(key for key in current if key.startswith(start))
     for keys in ours.values():
-        if not any(prefix + key in state_dict for key in keys):
+        there = any(prefix + key in state_dict for key in keys)
+        if not there and not any(current[key].is_meta for key in keys):  # on the meta device there is nothing to keep
             state_dict.update({prefix + key: current[key] for key in keys})
+
+
+def name_keys_as_saved(model: nn.Module, incompatible: Any) -> None:
+    """After a network loaded a state dict: report keys as ``state_dict`` has them, without the wrappers' level."""
+    inner = {f"{path}.{_HOST}": f"{host_path(model, path)}." for path in attended_places(model)}
+    for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
+        for index, key in enumerate(keys):
+            for wrapped in sorted(inner, key=len, reverse=True):
+                key = key.replace(wrapped, inner[wrapped])
+            keys[index] = key
 
 
 def _hide_host(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
@@ -146,8 +164,13 @@ def _hide_host(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _: A
             metadata[(prefix + (key + ".").removeprefix(start)).rstrip(".")] = metadata.pop(key)
 
 
-def _find_host(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before the wrapper reads its state: say ``bn.host.weight`` again."""
-    ours = f"{prefix}{ATTENTION}."
+def _find_host(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before the wrapper reads its state: say ``bn.host.weight`` again, unless it is said already.
+
+    ``named_parameters()`` says it, and what is made from it, such as an average of weights by hand, does too.
+    """
+    ours = (f"{prefix}{ATTENTION}.",)
+    if not any(name == "host" for name, _ in module.get_submodule("host").named_children()):
+        ours += (prefix + _HOST,)
     for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(ours)]:
         state_dict[prefix + _HOST + key.removeprefix(prefix)] = state_dict.pop(key)

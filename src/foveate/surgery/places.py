@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate import hosts
-from foveate.errors import PlaceError, nearest
+from foveate.errors import OptionError, PlaceError, nearest
 from foveate.surgery.attended import ATTENTION, Attended, host_path
 from foveate.surgery.watch import Output, watch
 
@@ -50,7 +50,7 @@ def find_places(
     model: nn.Module,
     at: At | Sequence[At],
     example: Tensor | None = None,
-    stages: Iterable[int] | None = None,
+    stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
 ) -> list[Place]:
     """The places that the patterns name, in the order of the network's modules.
@@ -67,7 +67,7 @@ def find_places(
     Raises:
         PlaceError: If a pattern matches nothing, or only what cannot carry attention; with the nearest names.
     """
-    watched = watch(model, _example(model) if example is None else example)
+    watched = watch(model, default_example(model) if example is None else example)
     modules = _host_modules(model)
     names = {path: host_path(model, path) for path in modules}
     candidates = {names[path]: modules[path] for path in watched.outputs if path in modules}
@@ -79,7 +79,7 @@ def find_places(
     for pattern in _listed(exclude):
         chosen -= _matching(pattern, candidates, set(names.values()), residuals)
     if not chosen:
-        raise PlaceError("nothing is left: every place that `at` names is excluded")
+        raise PlaceError("nothing is left: `at` names nothing that is not excluded")
 
     found = [path for path in watched.outputs if names.get(path) in chosen]
     outputs = {path: _only_output(names[path], watched.outputs[path]) for path in found}
@@ -87,7 +87,7 @@ def find_places(
     places = [
         Place(names[path], modules[path], outputs[path], sizes.index(outputs[path].shape[2:]) + 1) for path in found
     ]
-    return places if stages is None else _of_stages(places, set(stages), len(sizes))
+    return places if stages is None else _of_stages(places, stages, len(sizes))
 
 
 def _host_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -120,13 +120,14 @@ def _matching(pattern: At, candidates: dict[str, nn.Module], everything: set[str
     if pattern == "residual":
         if not residuals:
             raise PlaceError(
-                "no residual addition was seen in this network; name places by pattern instead, for instance "
-                f"at='{next(reversed(candidates), 'layer*')}'"
+                "no residual branch that ends in a module was seen in this network; name places by pattern instead, "
+                f"for instance at='{next(iter(candidates), 'layer*')}'"
             )
         return residuals
     if callable(pattern):
         shown = f"the function {getattr(pattern, '__name__', '')}".strip()
-        found = {path for path, module in candidates.items() if pattern(path, module)}
+        bare = {path: m.host if isinstance(m, Attended) else m for path, m in candidates.items()}
+        found = {path for path, module in bare.items() if pattern(path, module)}
         without_map = set[str]()
     else:
         shown = f"'{pattern if isinstance(pattern, str) else pattern.pattern}'"
@@ -169,7 +170,11 @@ def _only_output(path: str, outputs: list[Output]) -> Output:
     return outputs[0]
 
 
-def _of_stages(places: list[Place], stages: set[int], count: int) -> list[Place]:
+def _of_stages(places: list[Place], wanted: int | Iterable[int], count: int) -> list[Place]:
+    listed = [wanted] if isinstance(wanted, int) else list(wanted)
+    if not listed or not all(isinstance(stage, int) for stage in listed):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"stages are whole numbers, as [3, 4], not {wanted!r}")
+    stages = set(listed)
     unknown = sorted(stages - set(range(1, count + 1)))
     if unknown:
         raise PlaceError(f"there is no stage {unknown[0]}; the places found lie in stages 1 to {count}")
@@ -177,12 +182,17 @@ def _of_stages(places: list[Place], stages: set[int], count: int) -> list[Place]
 
 
 def _listed(patterns: At | Sequence[At]) -> list[At]:
-    if isinstance(patterns, str | re.Pattern) or callable(patterns):
-        return [patterns]
-    return list(patterns)
+    listed = [patterns] if isinstance(patterns, str | re.Pattern) or callable(patterns) else patterns
+    if not isinstance(listed, list | tuple | set) or not all(  # pyright: ignore[reportUnnecessaryIsInstance]
+        isinstance(pattern, str | re.Pattern) or callable(pattern) for pattern in listed
+    ):
+        raise OptionError(
+            f"a place is named by a preset, a path, a glob, a regular expression or a function, not {patterns!r}"
+        )
+    return list(listed)
 
 
-def _example(model: nn.Module) -> Tensor:
+def default_example(model: nn.Module) -> Tensor:
     """An input that the usual image network runs on."""
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
     channels, height, width = hosts.input_shape(model)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from foveate.errors import check_choice
 from foveate.measure import count_macs, count_parameters
-from foveate.registry import Spec, parse
+from foveate.registry import Spec
+from foveate.surgery.attach import What, build, check_request
 from foveate.surgery.places import At, find_places
 
 
@@ -75,8 +77,9 @@ class Plan:
             for p in self.places
         ]
         share = self.parameters / max(1, self.host_parameters)
+        places = "1 place" if len(self.places) == 1 else f"{len(self.places)} places"
         total = (
-            f"{self.attention}: {len(self.places)} places, {self.parameters:,} parameters "
+            f"{self.attention}: {places}, {self.parameters:,} parameters "
             f"(+{share:.1%} of {self.host_parameters:,}), {self.macs:,} MACs"
         )
         return "\n".join([head, *lines, total])
@@ -84,19 +87,21 @@ class Plan:
 
 def plan(
     model: nn.Module,
-    attention: str | Spec,
+    attention: What,
     *,
     at: At | Sequence[At] = "residual",
+    start: Literal["identity", "paper"] = "identity",
     example: Tensor | None = None,
-    stages: Iterable[int] | None = None,
+    stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
 ) -> Plan:
     """Where attention would go and what it would add; the network stays as it is.
 
     Args:
         model: The network.
-        attention: A mechanism's name, ``"name:option=value"`` or a :class:`~foveate.registry.Spec`.
+        attention: What would be attached, as in :func:`foveate.attach`.
         at: Where, as in :func:`foveate.attach`.
+        start: How it would start; the identity has a blend of one parameter for each step.
         example: An input to watch one forward pass with.
         stages: Only places of these stages.
         exclude: Patterns of places to leave out.
@@ -110,13 +115,14 @@ def plan(
         >>> model = hosts.build("foveate/resnet8", classes=10)
         >>> planned = plan(model, "se:reduction=4")
         >>> [(place.path, place.channels, place.parameters) for place in planned.places][0]
-        ('layer1.0.bn2', 16, 148)
+        ('layer1.0.bn2', 16, 149)
     """
-    chosen = parse(attention) if isinstance(attention, str) else attention
+    check_choice("start", start, ("identity", "paper"))
+    chosen = check_request(model, attention)
     places: list[PlannedPlace] = []
     for place in find_places(model, at, example, stages, exclude):
-        with torch.device("meta"):
-            module = chosen.create(place.channels, size=place.size).eval()
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            module = build(chosen, place, start, guessed=example is None).eval()
             x = torch.zeros(1, *place.output.shape[1:])
         places.append(
             PlannedPlace(
@@ -128,4 +134,5 @@ def plan(
                 count_macs(module, x),
             )
         )
-    return Plan(str(chosen), tuple(places), count_parameters(model))
+    name = str(chosen) if isinstance(chosen, Spec) else getattr(chosen, "__name__", type(chosen).__name__)
+    return Plan(name, tuple(places), count_parameters(model))

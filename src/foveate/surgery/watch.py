@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from foveate.errors import PlaceError
+from foveate.surgery.attended import ATTENTION, Attended
 
 _ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 _LAYERS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
@@ -42,6 +44,15 @@ class Watched:
 
     outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     residuals: list[str | None] = field(default_factory=list[str | None])
+
+
+@dataclass
+class _Running:
+    """A module that is running: its path, its first tensor, and the joins seen in its own forward."""
+
+    path: str
+    first: Tensor | None
+    joins: list[tuple[torch.Size, str | None]] = field(default_factory=list[tuple[torch.Size, str | None]])
 
 
 @dataclass
@@ -76,12 +87,13 @@ def watch(model: nn.Module, example: Tensor) -> Watched:
     observer = _Observer(watched)
     try:
         model.eval()
-        with torch.no_grad(), observer.listening_to(model), observer:
+        with torch.inference_mode(False), torch.no_grad(), observer.listening_to(model), observer:
             model(example)
     except PlaceError:
         raise
     except Exception as error:
-        shape = "×".join(map(str, example.shape))
+        sides = getattr(example, "shape", None)  # a list or a dictionary is an example too, where the network takes it
+        shape = f"type {type(example).__name__}" if sides is None else "×".join(map(str, sides))
         raise PlaceError(
             f"the network does not run on an example of {shape} ({type(error).__name__}: {error}); "
             "give one that it runs on: example=torch.zeros(...)"
@@ -98,14 +110,22 @@ class _Observer(TorchFunctionMode):
     def __init__(self, watched: Watched) -> None:
         super().__init__()
         self.watched = watched
-        self.running: list[tuple[str, Tensor | None]] = []
+        self.running: list[_Running] = []
+        self.attention: tuple[str, ...] = ()
+        self.traces = WeakTensorKeyDictionary()
 
     @contextmanager
     def listening_to(self, model: nn.Module) -> Generator[None]:
         """Hooks on every module, for as long as the ``with`` lasts."""
         handles: list[Any] = []
         try:
+            wrappers = [path for path, module in model.named_modules() if isinstance(module, Attended)]
+            self.attention = tuple(f"{path}.{ATTENTION}." for path in wrappers)
             for path, module in model.named_modules():
+                if isinstance(
+                    module, torch.jit.ScriptModule
+                ):  # it takes no hooks, and its inside is not ours to change
+                    continue
                 handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
                 handles.append(module.register_forward_hook(self._leaving(path), with_kwargs=True))
             yield
@@ -121,32 +141,38 @@ class _Observer(TorchFunctionMode):
         if name in _ADDITIONS and len(tensors) == 2:
             self._addition(*tensors)
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and tensors:
-            traces = [_trace(tensor) for tensor in tensors]
-            trace = _trace(result)
-            trace.depth = max(t.depth for t in traces) + (name in _LAYERS)
-            trace.blocks = set[int]().union(*(t.blocks for t in traces))
+        if tensors:
+            traces = [self._trace(tensor) for tensor in tensors]
+            depth = max(t.depth for t in traces) + (name in _LAYERS)
+            blocks = set[int]().union(*(t.blocks for t in traces))
+            for out in _tensors(result):  # several where a map is split
+                trace = self._trace(out)
+                trace.depth, trace.blocks = depth, set(blocks)
         return result
 
     def _entering(self, path: str) -> Any:
         def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
             first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
             if first is not None:
-                trace = _trace(first)
+                trace = self._trace(first)
                 trace.blocks.add(trace.serial)
-            self.running.append((path, first))
+            self.running.append(_Running(path, first))
 
         return hook
 
     def _leaving(self, path: str) -> Any:
         def hook(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
-            _, first = self.running.pop()
-            if not isinstance(output, Tensor) or output.ndim < 3:
+            ran = self.running.pop()
+            feature_map = output if isinstance(output, Tensor) and output.ndim >= 3 else None
+            # an addition of other maps inside a block joins groups of channels, not a branch with its shortcut
+            joined = [who for shape, who in ran.joins if feature_map is None or shape == feature_map.shape]
+            self.watched.residuals += joined
+            if feature_map is None:
                 return
             self.watched.outputs.setdefault(path, []).append(Output(tuple(output.shape), output.dtype, output.device))
-            trace = _trace(output)
+            trace = self._trace(output)
             changed = trace.version != output._version
-            if output is first and not changed:  # handed on as it came
+            if output is ran.first and not changed:  # handed on as it came
                 trace.passer = trace.passer or path
             elif changed or trace.producer is None:
                 trace.producer = path
@@ -157,20 +183,19 @@ class _Observer(TorchFunctionMode):
     def _addition(self, a: Tensor, b: Tensor) -> None:
         if a.ndim < 3 or a.shape != b.shape or not self.running:
             return
-        block = self.running[-1][1]
-        branch, shortcut = (_trace(a), _trace(b)) if _trace(a).depth > _trace(b).depth else (_trace(b), _trace(a))
+        block = self.running[-1]
+        if block.first is None or any(ran.path.startswith(self.attention) for ran in self.running):
+            return  # what attention adds to its input is no join of the host's
+        shortcut, branch = sorted((self._trace(a), self._trace(b)), key=lambda trace: trace.depth)
         # a residual join: both come from the input of the block that adds them, one through more layers
-        together = block is not None and _trace(block).serial in branch.blocks & shortcut.blocks
+        together = self._trace(block.first).serial in branch.blocks & shortcut.blocks
         if together and branch.depth > shortcut.depth:
-            self.watched.residuals.append(branch.producer or branch.passer)
+            block.joins.append((a.shape, branch.producer or branch.passer))
 
-
-def _trace(tensor: Tensor) -> _Trace:
-    trace = getattr(tensor, "_foveate_trace", None)
-    if trace is None:
-        trace = _Trace()
-        tensor._foveate_trace = trace  # type: ignore[attr-defined]
-    return trace
+    def _trace(self, tensor: Tensor) -> _Trace:
+        if tensor not in self.traces:
+            self.traces[tensor] = _Trace()
+        return self.traces[tensor]
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
