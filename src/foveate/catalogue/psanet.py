@@ -22,6 +22,7 @@ from foveate.errors import (
 )
 from foveate.ops.mix import mix_values
 from foveate.ops.norm import BatchNorm2d
+from foveate.ops.precision import full_precision
 from foveate.ops.relative import relative_to_absolute
 from foveate.ops.size import only_size
 from foveate.ops.softmax import full_softmax
@@ -44,7 +45,7 @@ class PointwiseWeights:
 
     def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         """Sum the values of all sources at every target, in at least float32."""
-        return mix_values(value, self.weights) / self.normalization
+        return mix_values(value, self.weights, self.normalization)
 
     def dense(self) -> Float[Tensor, "b source target"]:
         """The weights, normalised."""
@@ -247,7 +248,7 @@ class PSANet(Affinity):
         return relative_to_absolute(logits, self.mask, fill)
 
     def _weights(self, embedding: Embedding, absolute: Tensor) -> PointwiseWeights:
-        weights = full_softmax(absolute, 1) if self.softmax else absolute
+        weights = full_softmax(absolute, 1) if self.softmax else full_precision(absolute)
         return PointwiseWeights(weights, (embedding.value.shape[2], embedding.value.shape[3]), self.normalization)
 
 

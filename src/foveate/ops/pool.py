@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.precision import full_precision
+
 GlobalPool = Callable[[Tensor], Tensor]
 
 
@@ -24,7 +26,7 @@ def global_max(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
 
 def global_l2(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
     """The root of the sum of squares over positions. Its gradient where all are zero is zero."""
-    squares = _full(x).square().sum((2, 3))
+    squares = full_precision(x).square().sum((2, 3))
     # sqrt has an infinite slope at zero; the inner `where` keeps that branch out of the backward pass
     zero = squares == 0
     root = torch.where(zero, torch.ones_like(squares), squares).sqrt()
@@ -33,17 +35,9 @@ def global_l2(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
 
 def global_logsumexp(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
     """The logarithm of the sum of exponentials over positions: a maximum with soft edges."""
-    return torch.logsumexp(_full(x), (2, 3)).to(x.dtype)
+    return torch.logsumexp(full_precision(x), (2, 3)).to(x.dtype)
 
 
 GLOBAL_POOLS: Mapping[str, GlobalPool] = MappingProxyType(
     {"avg": global_mean, "max": global_max, "lp": global_l2, "lse": global_logsumexp}
 )
-
-
-def _full(x: Tensor) -> Tensor:
-    """At least float32: squares and exponentials leave the range of half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-torch.fx.wrap("_full")  # FX cannot follow a branch on a type
