@@ -65,7 +65,7 @@ CAPTURED = (
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    """A process of its own: here the signatures check shapes, and the compiler cannot see through that."""
+    """A process of its own, so that the compiler's caches and switches stay out of the other tests."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         yield pool
 
