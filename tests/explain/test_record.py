@@ -38,7 +38,7 @@ def test_recorded_weights_are_the_ones_that_multiply():
     model = attended("se")
     place = model.layer2[0].bn2
     seen = {}
-    handle = place.host.register_forward_hook(lambda m, i, o: seen.update(x=o))
+    handle = place.foveate_host.register_forward_hook(lambda m, i, o: seen.update(x=o))
     outer = place.register_forward_hook(lambda m, i, o: seen.update(y=o))
     with torch.no_grad(), foveate.record(model) as maps:
         model(images())

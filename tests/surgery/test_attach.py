@@ -220,7 +220,7 @@ def test_a_sequential_host_stays_indexable():
     foveate.attach(model, "se", at="features.3.conv")
     assert len(model.features[3].conv) == length
     assert isinstance(model.features[3].conv[-1], nn.BatchNorm2d)
-    assert [type(m) for m in model.features[3].conv] == [type(m) for m in model.features[3].conv.host]
+    assert [type(m) for m in model.features[3].conv] == [type(m) for m in model.features[3].conv.foveate_host]
 
 
 def test_mode_device_dtype_and_memory_format_are_inherited():
@@ -250,7 +250,7 @@ def test_meta_device_network_takes_attention():
 def test_sync_batch_norm_conversion_keeps_the_attention():
     model = nn.SyncBatchNorm.convert_sync_batchnorm(foveate.attach(host(), "se", start="paper"))
     place = model.layer1[0].bn2
-    assert isinstance(place.host, nn.SyncBatchNorm)
+    assert isinstance(place.foveate_host, nn.SyncBatchNorm)
     assert list(place.foveate) == ["squeeze_excite"]
 
 

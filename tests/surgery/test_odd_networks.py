@@ -111,7 +111,7 @@ def test_emphasis_of_two_attachments_is_their_sum():
     place = model.layer1[0].bn2
     seen = {}
     handles = [
-        place.host.register_forward_hook(lambda m, i, o: seen.update(x=o.double())),
+        place.foveate_host.register_forward_hook(lambda m, i, o: seen.update(x=o.double())),
         place.register_forward_hook(lambda m, i, o: seen.update(y=o.double())),
     ]
     with torch.no_grad(), foveate.record(model) as maps:
@@ -271,7 +271,7 @@ def test_names_that_would_clash_and_aliases_that_mean_one():
 def test_a_container_stays_one():
     model = foveate.attach(resnet8(), "se", at="layer1")
     model.layer1[0] = nn.Identity()
-    assert isinstance(model.layer1.host[0], nn.Identity)
+    assert isinstance(model.layer1.foveate_host[0], nn.Identity)
     del model.layer1[0]
     assert len(model.layer1) == 0
 

@@ -15,13 +15,17 @@ from foveate.registry import Spec, aliases, get, parse
 from foveate.surgery.attended import (
     ATTENTION,
     Blended,
+    attachments,
     attended_places,
     host_path,
     keep_absent_attention,
     name_keys_as_saved,
+    seat,
+    unseat,
     wrap,
 )
 from foveate.surgery.places import At, Place, default_example, find_places
+from foveate.surgery.point import Seat
 from foveate.surgery.watch import watch
 
 Factory = Callable[[int], nn.Module]
@@ -38,6 +42,7 @@ def attach(
     example: Tensor | None = None,
     stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
+    name: str | None = None,
 ) -> nn.Module:
     """Put attention into a network, in place.
 
@@ -58,6 +63,7 @@ def attach(
             usual image, and for attention tied to a map's size.
         stages: Only places of these stages, counted from 1 by resolution.
         exclude: Patterns of places to leave out.
+        name: What to call this attachment, where several sets live in one network; the mechanism's name if ``None``.
 
     Returns:
         The same network.
@@ -83,17 +89,22 @@ def attach(
         with torch.random.fork_rng(devices=[]):
             modules = [build(attention, place, start, guessed=example is None) for place in places]
         wrappers = [wrap(place.module) for place in places]
-        name = _free_name(model, attention)
+        name = _free_name(model, attention, name)
+        label = attention if isinstance(attention, Spec) else _factory_name(attention)
         channels_last = _is_channels_last(model)
         for place, module, attended in zip(places, modules, wrappers, strict=True):
             module.to(device=place.output.device, dtype=_dtype(model, place))
             if channels_last:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            attended.foveate[name] = module.train(place.module.training)
+            seat(attended, module.train(place.module.training), Seat(name, label, start, place.point))
             _replace(model, place.module, attended)
         _watch_loading(model)
         ran = watch(model, watched_with).outputs
-    silent = [path for path, place in attended_places(model).items() if name in place.foveate and path not in ran]
+    silent = [
+        path
+        for path, place in attended_places(model).items()
+        if path not in ran and any(how.attachment == name for how in place.foveate_seats.values())
+    ]
     if silent:
         detach(model, name)
         raise PlaceError(
@@ -123,17 +134,18 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
         False
     """
     places = attended_places(model)
-    attached = {found for place in places.values() for found in place.foveate}
+    attached = attachments(model)
     if name is not None and name not in attached and name in aliases():
         name = get(name).card.name
     if not attached or (name is not None and name not in attached):
-        there = ", ".join(sorted(attached)) or "nothing"
+        there = ", ".join(attached) or "nothing"
         raise PlaceError(f"no attachment {f'called {name!r} ' if name else ''}in this network; attached: {there}")
     for place in places.values():
-        for found in [found for found in place.foveate if name in (None, found)]:
-            del place.foveate[found]
+        for found in attached:
+            if name in (None, found):
+                unseat(place, found)
         if not place.foveate:
-            _replace(model, place, place.host)
+            _replace(model, place, place.foveate_host)
     for module in model.modules():
         if _HOOKS in module.__dict__ and not attended_places(module):
             for hook in module.__dict__.pop(_HOOKS):
@@ -239,12 +251,22 @@ def _dtype(model: nn.Module, place: Place) -> torch.dtype:
     return place.output.dtype
 
 
-def _free_name(model: nn.Module, attention: Spec | Factory) -> str:
+def _factory_name(attention: Factory) -> str:
+    return getattr(attention, "__name__", type(attention).__name__)
+
+
+def _free_name(model: nn.Module, attention: Spec | Factory, wanted: str | None) -> str:
+    taken = attachments(model)
+    if wanted is not None:
+        if not wanted.isidentifier() or "__" in wanted or hasattr(nn.ModuleDict, wanted):
+            raise OptionError(f"an attachment is named by a plain word such as 'day' or 'set_2', not {wanted!r}")
+        if wanted in taken:
+            raise OptionError(f"there is an attachment called '{wanted}' already: choose another name or detach it")
+        return wanted
     if isinstance(attention, Spec):
         name = attention.name
     else:
-        name = re.sub(r"\W", "_", getattr(attention, "__name__", type(attention).__name__)).strip("_").lower()
-    taken = {found for place in attended_places(model).values() for found in place.foveate}
+        name = re.sub(r"\W+|__+", "_", _factory_name(attention)).strip("_").lower() or "attention"
     number = 2
     free = name
     while free in taken or hasattr(nn.ModuleDict, free):

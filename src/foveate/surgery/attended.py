@@ -1,8 +1,8 @@
-"""A module of the host network and the attention that acts on what it returns.
+"""A module of the host network and the attention that acts on what it returns, or on what it is given.
 
 Why a wrapper, and not a forward hook: compiled and exported graphs skip hooks silently. Why not a swapped class: it
 does not pickle, and is lost when a norm is converted to another. The price of the wrapper is that
-``named_parameters()`` says ``bn.host.weight`` where ``state_dict()`` says ``bn.weight``.
+``named_parameters()`` says ``bn.foveate_host.weight`` where ``state_dict()`` says ``bn.weight``.
 """
 
 from __future__ import annotations
@@ -14,49 +14,62 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import FoveateError
+from foveate.surgery.point import Seat, Side
 
 # where the attention of a place stands in its state dict: `bn.weight` is the host's, `bn.foveate.cbam...` is ours
 ATTENTION = "foveate"
-_HOST = "host."
+HOST = "foveate_host"
+_HOST = f"{HOST}."
 
 
 class Attended(nn.Module):
-    """A host module followed by attention, which keeps the host's keys and attributes.
+    """A host module with attention at its input, output or shortcut, which keeps the host's keys and attributes.
+
+    Everything else that is asked of it, the host answers; so nothing here has a name that a host could have.
 
     Attributes:
-        host: The module that stood here before.
-        foveate: What acts on its output, in order, by the name of the attachment.
+        foveate_host: The module that stood here before.
+        foveate: The attention, in the order in which it was attached.
+        foveate_seats: For each of them, by the same key, where it acts and which attachment it belongs to.
+        foveate_disabled: Names of the attachments that do not act at present.
     """
 
     def __init__(self, host: nn.Module) -> None:
         super().__init__()
-        if any(name == ATTENTION for name, _ in host.named_children()):
-            raise FoveateError(f"{type(host).__name__} has a child called '{ATTENTION}': it cannot carry attention")
-        self.host = host
+        if hasattr(host, ATTENTION):
+            raise FoveateError(f"{type(host).__name__} has a '{ATTENTION}' of its own: it cannot carry attention")
+        self.foveate_host = host
         self.foveate = nn.ModuleDict().train(host.training)
+        self.foveate_seats: dict[str, Seat] = {}
+        self.foveate_disabled: frozenset[str] = frozenset()
         self.training = host.training
         self.register_state_dict_post_hook(_hide_host)
         self.register_load_state_dict_pre_hook(_find_host)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the host, then the attention on its output."""
-        y = self.host(*args, **kwargs)
-        for attention in self.foveate.values():
-            y = attention(y)
+        """Attend to the input, run the host, attend to the shortcut and to the output; each where it is asked for."""
+        for seat, attention in _acting(self, "input"):
+            args, kwargs = seat.point.act_on_argument(attention, args, kwargs)
+        y = self.foveate_host(*args, **kwargs)
+        for seat, attention in _acting(self, "shortcut"):
+            x = next(iter((*args, *kwargs.values())))
+            y = y + (seat.point.act(attention, x) - x)
+        for seat, attention in _acting(self, "output"):
+            y = seat.point.act(attention, y)
         return y
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            host = self.__dict__.get("_modules", {}).get("host")
+            host = self.__dict__.get("_modules", {}).get(HOST)
             if host is None:  # being built, copied or unpickled
                 raise
             return getattr(host, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        host = self.__dict__.get("_modules", {}).get("host")
-        ours = name in self.__dict__ or name in {"host", "foveate"} or hasattr(nn.Module, name)
+        host = self.__dict__.get("_modules", {}).get(HOST)
+        ours = name in self.__dict__ or name.startswith(ATTENTION) or hasattr(nn.Module, name)
         if host is None or ours or not hasattr(host, name):
             super().__setattr__(name, value)
         else:
@@ -67,19 +80,51 @@ class AttendedContainer(Attended):
     """The same for a host that is indexed, measured and iterated, such as ``nn.Sequential``."""
 
     def __len__(self) -> int:
-        return len(self.host)  # type: ignore[arg-type]
+        return len(self.foveate_host)  # type: ignore[arg-type]
 
     def __getitem__(self, index: Any) -> Any:
-        return self.host[index]  # type: ignore[index]
+        return self.foveate_host[index]  # type: ignore[index]
 
     def __setitem__(self, index: Any, module: nn.Module) -> None:
-        self.host[index] = module  # type: ignore[index]
+        self.foveate_host[index] = module  # type: ignore[index]
 
     def __delitem__(self, index: Any) -> None:
-        del self.host[index]  # type: ignore[attr-defined]
+        del self.foveate_host[index]  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator[nn.Module]:
-        return iter(self.host)  # type: ignore[call-overload]
+        return iter(self.foveate_host)  # type: ignore[call-overload]
+
+
+def seat(place: Attended, attention: nn.Module, how: Seat) -> str:
+    """Put attention in at a place, after what is there already. Returns its key among the place's attention."""
+    wanted = how.attachment if how.point.side == "output" else f"{how.attachment}__{how.point.side}"
+    key, number = wanted, 2
+    while key in place.foveate:
+        key, number = f"{wanted}_{number}", number + 1
+    place.foveate[key] = attention
+    place.foveate_seats[key] = how
+    return key
+
+
+def unseat(place: Attended, attachment: str) -> None:
+    """Take out of a place what belongs to one attachment."""
+    for key in [key for key, how in place.foveate_seats.items() if how.attachment == attachment]:
+        del place.foveate[key], place.foveate_seats[key]
+    place.foveate_disabled -= {attachment}
+
+
+def attachments(model: nn.Module) -> list[str]:
+    """The names of what is attached, in the order in which the network's modules carry it."""
+    seats = [how for place in attended_places(model).values() for how in place.foveate_seats.values()]
+    return list(dict.fromkeys(how.attachment for how in seats))
+
+
+def _acting(place: Attended, side: Side) -> list[tuple[Seat, nn.Module]]:
+    return [
+        (how, place.foveate[key])
+        for key, how in place.foveate_seats.items()
+        if how.point.side == side and how.attachment not in place.foveate_disabled
+    ]
 
 
 class Blended(nn.Module):
@@ -111,7 +156,7 @@ def host_path(model: nn.Module, path: str) -> str:
     """A path as the host network knew it, and as ``state_dict`` says it: without the wrappers' own level."""
     module, names = model, list[str]()
     for name in filter(None, path.split(".")):
-        if not (isinstance(module, Attended) and name == "host"):
+        if not (isinstance(module, Attended) and name == HOST):
             names.append(name)
         module = module.get_submodule(name)
     return ".".join(names)
@@ -132,9 +177,9 @@ def keep_absent_attention(
     ours: dict[str, list[str]] = {}
     for path, place in model.named_modules(remove_duplicate=False):  # a module with two names has two keys
         if isinstance(place, Attended):
-            for name in place.foveate:
+            for name, seat in place.foveate_seats.items():
                 start = f"{host_path(model, path)}.{ATTENTION}.{name}."
-                ours.setdefault(name, []).extend(key for key in current if key.startswith(start))
+                ours.setdefault(seat.attachment, []).extend(key for key in current if key.startswith(start))
     for keys in ours.values():
         there = any(prefix + key in state_dict for key in keys)
         if not there and not any(current[key].is_meta for key in keys):  # on the meta device there is nothing to keep
@@ -164,13 +209,11 @@ def _hide_host(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _: A
             metadata[(prefix + (key + ".").removeprefix(start)).rstrip(".")] = metadata.pop(key)
 
 
-def _find_host(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before the wrapper reads its state: say ``bn.host.weight`` again, unless it is said already.
+def _find_host(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before the wrapper reads its state: say ``bn.foveate_host.weight`` again, unless it is said already.
 
     ``named_parameters()`` says it, and what is made from it, such as an average of weights by hand, does too.
     """
-    ours = (f"{prefix}{ATTENTION}.",)
-    if not any(name == "host" for name, _ in module.get_submodule("host").named_children()):
-        ours += (prefix + _HOST,)
+    ours = (f"{prefix}{ATTENTION}.", prefix + _HOST)
     for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(ours)]:
         state_dict[prefix + _HOST + key.removeprefix(prefix)] = state_dict.pop(key)

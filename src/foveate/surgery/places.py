@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from foveate import hosts
 from foveate.errors import OptionError, PlaceError, nearest
-from foveate.surgery.attended import ATTENTION, Attended, host_path
+from foveate.surgery.attended import ATTENTION, HOST, Attended, host_path
+from foveate.surgery.point import Point
 from foveate.surgery.watch import Output, watch
 
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
@@ -34,6 +35,7 @@ class Place:
     module: nn.Module
     output: Output
     stage: int
+    point: Point = Point()
 
     @property
     def channels(self) -> int:
@@ -94,7 +96,7 @@ def _host_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The host's modules by their present path; one that carries attention is its wrapper, so that more can follow."""
     wrappers = [path for path, module in model.named_modules() if isinstance(module, Attended)]
     inner = tuple(f"{path}.{ATTENTION}" for path in wrappers)
-    hosts = {f"{path}.host" for path in wrappers}
+    hosts = {f"{path}.{HOST}" for path in wrappers}
     return {
         path: module
         for path, module in model.named_modules()
@@ -109,7 +111,7 @@ def _carrier(model: nn.Module, path: str) -> str:
         above = ".".join(names[:end])
         if name == ATTENTION and isinstance(model.get_submodule(above), Attended):
             return above
-    return path.removesuffix(".host") if isinstance(_parent(model, path), Attended) else path
+    return path.removesuffix(f".{HOST}") if isinstance(_parent(model, path), Attended) else path
 
 
 def _parent(model: nn.Module, path: str) -> nn.Module:
@@ -126,7 +128,7 @@ def _matching(pattern: At, candidates: dict[str, nn.Module], everything: set[str
         return residuals
     if callable(pattern):
         shown = f"the function {getattr(pattern, '__name__', '')}".strip()
-        bare = {path: m.host if isinstance(m, Attended) else m for path, m in candidates.items()}
+        bare = {path: m.foveate_host if isinstance(m, Attended) else m for path, m in candidates.items()}
         found = {path for path, module in bare.items() if pattern(path, module)}
         without_map = set[str]()
     else:

@@ -1,0 +1,81 @@
+"""Points: which feature map of a module's call attention acts on, and which of its axes are the channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from foveate.registry import Spec
+
+Side = Literal["output", "input", "shortcut"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where at a module attention acts.
+
+    Attributes:
+        side: ``"output"``, what the module returns; ``"input"``, what it is given; ``"shortcut"``, the copy of a
+            block's input that the block adds to its branch: ``block(x) + (attention(x) - x)``.
+        argument: Of an input: its position among the arguments, or its keyword.
+        axis: Which axis counts channels: 1, or the last in networks that keep them last.
+        axes: How many axes the map has, batch and channels included: 4 for images, 3 for signals, 5 for volumes.
+        fold: Whether a map of other than four axes is folded to four, for mechanisms that do not ask how positions lie.
+        channels: First channel and the one after the last, where only some are meant: a skip in a joined map.
+    """
+
+    side: Side = "output"
+    argument: int | str = 0
+    axis: int = 1
+    axes: int = 4
+    fold: bool = False
+    channels: tuple[int, int] | None = None
+
+    def act(self, attention: nn.Module, x: Tensor) -> Tensor:
+        """Attend to the channels that are meant, whichever axis they lie on."""
+        channels_last = self.axis != 1
+        y = x.movedim(self.axis, 1) if channels_last else x
+        if self.channels is None:
+            y = self._attend(attention, y)
+        else:
+            first, end = self.channels
+            y = torch.cat([y[:, :first], self._attend(attention, y[:, first:end]), y[:, end:]], 1)
+        return y.movedim(1, self.axis) if channels_last else y
+
+    def _attend(self, attention: nn.Module, x: Tensor) -> Tensor:
+        if not self.fold or self.axes == 4:
+            return attention(x)
+        folded = x.unsqueeze(-1) if self.axes == 3 else x.flatten(2, self.axes - 2)
+        return attention(folded).reshape(x.shape)
+
+    def act_on_argument(
+        self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Attend to one argument of a call; an argument that is not given, such as a missing skip, stays so."""
+        if isinstance(self.argument, str):
+            x = kwargs.get(self.argument)
+            return args, kwargs if x is None else {**kwargs, self.argument: self.act(attention, x)}
+        x = args[self.argument] if self.argument < len(args) else None
+        if x is None:
+            return args, kwargs
+        return (*args[: self.argument], self.act(attention, x), *args[self.argument + 1 :]), kwargs
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What sits at a place: which attachment it belongs to, and where at the module it acts.
+
+    Attributes:
+        attachment: The name of the attachment; one name has one seat or many.
+        attention: What was asked for: a spec, or the name of the function that made the module.
+        start: ``"identity"`` or ``"paper"``.
+        point: Where at the module it acts.
+    """
+
+    attachment: str
+    attention: Spec | str
+    start: str
+    point: Point
