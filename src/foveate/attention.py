@@ -78,12 +78,15 @@ class Attention(nn.Module, ABC):
         fixed_size: The one height and width that the mechanism can run at, or ``None`` if any will do.
         smallest: The smallest height and width that an exported graph accepts: below it, a map that the mechanism
             pools or shrinks has one position, which export takes for a constant. Eager code has no such limit.
+        unordered: Whether it treats the positions as a set: when they change places, its output changes places alike.
+            Such a mechanism works on signals and volumes as it is.
     """
 
     blend: nn.Parameter | None
     zeros: tuple[str, ...] = ()
     fixed_size: tuple[int, int] | None = None
     smallest: int = 1
+    unordered: bool = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -139,21 +139,22 @@ def plan(
     from foveate.surgery import plan as make_plan
 
     model = hosts.build(host, classes=1000)
-    channels, height, width = hosts.input_shape(model)
+    channels, *sides = hosts.input_shape(model)
     if size is not None:
         check_at_least("--size", size, 1)
-        height = width = size
+        sides = [size] * len(sides)
     planned = make_plan(
         model,
         parse(attention),
         at=at,
-        example=torch.zeros(1, channels, height, width),
+        example=torch.zeros(1, channels, *sides),
         stages=None if stages is None else _numbers(stages),
     )
     if as_json:
         _print_json({"host": host, **planned.as_dict()})
     else:
-        typer.echo(f"{host} at {channels}×{height}×{width}\n{planned}")
+        shape = "×".join(map(str, (channels, *sides)))
+        typer.echo(f"{host} at {shape}\n{planned}")
 
 
 @app.command()

@@ -133,7 +133,7 @@ class Spec:
         self,
         channels: int,
         *,
-        size: tuple[int, int] | None = None,
+        size: tuple[int, ...] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Attention:
@@ -141,7 +141,8 @@ class Spec:
 
         Args:
             channels: Channels of the feature map, at least 1.
-            size: Its height and width, for mechanisms whose parameters depend on them.
+            size: Its height and width, for mechanisms whose parameters depend on them; the length of a signal or the
+                depth, height and width of a volume, for mechanisms that take such.
             device: Where the parameters live.
             dtype: Their type.
 
@@ -149,13 +150,32 @@ class Spec:
             OptionError: If the channels or an option cannot work.
         """
         check_at_least("the number of channels", channels, 1)
-        if size is not None:
-            check_size("size", size)
         spec(self.name, **dict(self.options))  # a Spec can be written by hand
         found = get(self.name)
-        extra: dict[str, Any] = {"size": size} if found.wants_size else {}
+        extra: dict[str, Any] = {}
+        if size is not None and len(size) != 2:
+            extra = self._for_axes(len(size))
+        else:
+            if size is not None:
+                check_size("size", size)
+            if found.wants_size:
+                extra = {"size": size}
         module: Attention = found.build(channels, **dict(self.options), **extra)  # type: ignore[call-arg]
         return module.to(device=device, dtype=dtype)
+
+    def _for_axes(self, count: int) -> dict[str, Any]:
+        """What the constructor must be told so that the mechanism takes maps of so many axes of positions."""
+        found = get(self.name)
+        if "dimensions" in found.options:
+            return {} if "dimensions" in dict(self.options) else {"dimensions": count}
+        if not found.build.unordered:
+            able = [name for name in names() if get(name).build.unordered or "dimensions" in get(name).options]
+            what = {1: "signals, with a length", 3: "volumes, with depth, height and width"}.get(count, f"{count} axes")
+            raise OptionError(
+                f"{self.name} is defined on maps of height and width, and these are maps of {what}; "
+                f"what works on them: {', '.join(able)}"
+            )
+        return {}
 
 
 T = TypeVar("T", bound=Attention)

@@ -149,6 +149,15 @@ class FarChannels(Honest):
         super().__init__(channels)
 
 
+class CallsACornerUnordered(Honest):
+    """It looks at one position, and says that positions have no order."""
+
+    unordered = True
+
+    def gather(self, x):
+        return x.mean((2, 3)) + x[:, :, 0, 0]
+
+
 class HardCodedSize(Honest):
     """Made for one size, which it does not say."""
 
@@ -419,6 +428,7 @@ BROKEN = {
     SwallowsOptions: {"misspelt_option_raises"},
     EvenChannels: {"any_channels"},
     FarChannels: {"any_channels"},
+    CallsACornerUnordered: {"takes_positions_as_it_says"},
     HardCodedSize: {"any_size"},
     ClaimsOneSize: {"any_size"},
     NotANumberAtOnePosition: {"any_size", "trains_on_one_sample"},

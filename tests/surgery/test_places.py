@@ -119,7 +119,7 @@ def test_excluding_everything_says_so():
 
 
 def test_a_network_without_residuals_says_so():
-    with pytest.raises(PlaceError, match="no residual branch that ends in a module was seen"):
+    with pytest.raises(PlaceError, match="no place of the kind 'residual' was seen in this network; try at='stage'"):
         paths(torchvision.models.vgg11_bn())
 
 
@@ -157,7 +157,7 @@ def test_plan_changes_nothing_and_counts_what_attach_adds():
     assert planned.parameters == 2_530_992
     assert planned.host_parameters == 25_557_032
     first = planned.places[0]
-    assert (first.path, first.channels, first.height, first.width, first.stage) == ("layer1.0.bn3", 256, 56, 56, 1)
+    assert (first.path, first.channels, first.size, first.stage) == ("layer1.0.bn3", 256, (56, 56), 1)
     assert first.parameters == 256 * 16 + 16 + 16 * 256 + 256
     assert first.macs == 2 * 256 * 16
     foveate.attach(model, "se", start="paper")

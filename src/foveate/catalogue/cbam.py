@@ -10,9 +10,16 @@ from torch import Tensor, nn
 
 from foveate.attention import Gate, Map, Sequence
 from foveate.errors import OptionError, check_at_least, check_bool, check_choice, check_odd
-from foveate.ops.norm import BatchNorm2d
+from foveate.ops.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from foveate.ops.pool import GLOBAL_POOLS
 from foveate.registry import Card, Paper, mechanism
+
+
+_DIMENSIONS = {
+    1: (nn.Conv1d, BatchNorm1d, ("w",)),
+    2: (nn.Conv2d, BatchNorm2d, ("h", "w")),
+    3: (nn.Conv3d, BatchNorm3d, ("d", "h", "w")),
+}
 
 
 class ChannelGate(Gate):
@@ -22,12 +29,14 @@ class ChannelGate(Gate):
         channels: Channels of the feature map.
         reduction: The shared network has ``max(1, channels // reduction)`` hidden units.
         pools: Any of ``"avg"``, ``"max"``, ``"lp"`` (root of the sum of squares) and ``"lse"`` (log-sum-exp).
+        dimensions: Axes of positions.
     """
 
-    def __init__(self, channels: int, *, reduction: int, pools: tuple[str, ...]) -> None:
+    def __init__(self, channels: int, *, reduction: int, pools: tuple[str, ...], dimensions: int) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
         self.pools = pools
+        self.shape = (1,) * dimensions
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
         self.zeros = ("fc1.bias",)
@@ -40,14 +49,14 @@ class ChannelGate(Gate):
             layer.reset_parameters()
             nn.init.zeros_(layer.bias)
 
-    def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b pools c"]:
+    def gather(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b pools c"]:
         """The global pools, one beside the other."""
         return torch.stack([GLOBAL_POOLS[pool](x) for pool in self.pools], 1)
 
-    def weigh(self, context: Float[Tensor, "b pools c"]) -> Float[Tensor, "b c 1 1"]:
+    def weigh(self, context: Float[Tensor, "b pools c"]) -> Float[Tensor, "b c *ones"]:
         """The shared network on every pool; the logits are summed before the sigmoid."""
         logits = self.fc2(torch.relu(self.fc1(context))).sum(1)
-        return torch.sigmoid(logits)[:, :, None, None]
+        return torch.sigmoid(logits).unflatten(1, (-1, *self.shape))
 
 
 class SpatialGate(Gate):
@@ -56,28 +65,30 @@ class SpatialGate(Gate):
     Args:
         kernel_size: Side of the convolution, odd.
         norm: Whether batch normalisation follows it.
+        dimensions: Axes of positions: 2 for images, 1 for signals, 3 for volumes.
     """
 
-    def __init__(self, *, kernel_size: int, norm: bool) -> None:
+    def __init__(self, *, kernel_size: int, norm: bool, dimensions: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = BatchNorm2d(1, momentum=0.01) if norm else nn.Identity()
+        convolution, normalisation, axes = _DIMENSIONS[dimensions]
+        self.conv = convolution(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.norm = normalisation(1, momentum=0.01) if norm else nn.Identity()
         self.zeros = ("norm.weight",) if norm else ()
-        self.map = Map("h", "w")
+        self.map = Map(*axes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """As in the authors' network: the norm's weight is zero, so that the gate starts at 0.5 everywhere."""
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(self.norm, nn.BatchNorm2d):
+        if isinstance(self.norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             self.norm.reset_parameters()
             nn.init.zeros_(self.norm.weight)
 
-    def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 2 h w"]:
+    def gather(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b 2 *positions"]:
         """Maximum and mean over channels, in the authors' order."""
         return torch.stack([x.max(1).values, x.mean(1)], 1)
 
-    def weigh(self, context: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 1 h w"]:
+    def weigh(self, context: Float[Tensor, "b 2 *positions"]) -> Float[Tensor, "b 1 *positions"]:
         """A gate for each position from its neighbourhood."""
         return torch.sigmoid(self.norm(self.conv(context)))
 
@@ -95,6 +106,7 @@ class SpatialGate(Gate):
             "At least one hidden unit, where C // r is zero.",
             "A training batch of one value is normalised with the running statistics.",
             "The lp pool's gradient at an all-zero channel is zero, where the authors' is not a number.",
+            "Signals and volumes, which the paper does not treat, by convolutions and norms of their dimensions.",
         ),
     )
 )
@@ -110,9 +122,11 @@ class CBAM(Sequence):
         kernel_size: Side of the spatial gate's convolution, odd.
         norm: Whether batch normalisation follows that convolution.
         parts: ``"both"``, or ``"channel"`` or ``"spatial"`` for one half on its own.
+        dimensions: Axes of positions: 2 for images, 1 for signals, 3 for volumes. ``attach`` chooses it by the map.
 
     Shape:
-        ``(b, c, h, w)`` in and out; the channel map has the axis ``c``, the spatial map ``h`` and ``w``.
+        ``(b, c, h, w)`` in and out, ``(b, c, w)`` or ``(b, c, d, h, w)`` for other dimensions; the channel map has the
+        axis ``c``, the spatial map ``h`` and ``w``.
 
     Raises:
         OptionError: If an option's value cannot work.
@@ -133,19 +147,21 @@ class CBAM(Sequence):
         kernel_size: int = 7,
         norm: bool = True,
         parts: Literal["both", "channel", "spatial"] = "both",
+        dimensions: int = 2,
     ) -> None:
         pools = pools if isinstance(pools, tuple) else (pools,)  # one pool is written without a plus
         check_at_least("reduction", reduction, 1)
         check_odd("kernel_size", kernel_size)
         check_bool("norm", norm)
         check_choice("parts", parts, ("both", "channel", "spatial"))
+        check_choice("dimensions", dimensions, tuple(_DIMENSIONS))
         for pool in pools:
             check_choice("pools", pool, GLOBAL_POOLS)
         if not pools or len(set(pools)) < len(pools):
             raise OptionError(f"pools must name each pool once, and at least one; got {pools!r}")
         steps: dict[str, Gate] = {}
         if parts != "spatial":
-            steps["channel"] = ChannelGate(channels, reduction=reduction, pools=pools)
+            steps["channel"] = ChannelGate(channels, reduction=reduction, pools=pools, dimensions=dimensions)
         if parts != "channel":
-            steps["spatial"] = SpatialGate(kernel_size=kernel_size, norm=norm)
+            steps["spatial"] = SpatialGate(kernel_size=kernel_size, norm=norm, dimensions=dimensions)
         super().__init__(**steps)

@@ -69,6 +69,8 @@ class EfficientChannelAttention(Gate):
         (5,)
     """
 
+    unordered = True
+
     def __init__(self, channels: int, *, kernel_size: int | None = None) -> None:
         super().__init__()
         size = kernel_size_for(channels) if kernel_size is None else kernel_size

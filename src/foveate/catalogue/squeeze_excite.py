@@ -57,6 +57,8 @@ class SqueezeExcite(Gate):
         torch.Size([2, 64, 7, 7])
     """
 
+    unordered = True
+
     def __init__(self, channels: int, *, reduction: int = 16, bias: bool = True) -> None:
         super().__init__()
         check_at_least("reduction", reduction, 1)

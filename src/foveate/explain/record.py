@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -10,9 +10,13 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from foveate.attention import Attention, Map, maps_of
+from foveate.attention import Map, maps_of
 from foveate.errors import FoveateError
-from foveate.surgery.attended import ATTENTION, Attended, host_path
+from foveate.registry import Card
+from foveate.surgery.attached import Found, find_attention
+from foveate.surgery.attended import ATTENTION, HOST
+from foveate.surgery.foreign import Shown, listen
+from foveate.surgery.unwrap import unwrapped
 
 # where features have no energy at all, their share of it is this, not zero: log 0 has no picture
 _SMALLEST_SHARE = 1e-6
@@ -27,10 +31,12 @@ class AttentionMap:
         place: The module whose output was attended, or the path of the mechanism where it is part of the network.
         attachment: The name of the attachment; empty where the mechanism is part of the network.
         step: Which step of the mechanism, as ``"channel"``; empty where it has one.
-        axes: What the weights vary over, as in :class:`foveate.attention.Map`.
-        values: A gate's weights, ``(b, c or 1, h or 1, w or 1)``; an affinity's, ``(b, source, target)``. Float32 on
-            the CPU.
+        axes: What the weights vary over, as in :class:`foveate.attention.Map`. Attention of other libraries may also
+            have ``"branch"``, weights over parallel branches, and ``"head"``, several affinities beside each other.
+        values: A gate's weights, ``(b, c or 1, h or 1, w or 1)``, with branches ``(b, branch, c, 1, 1)``; an
+            affinity's, ``(b, source, target)``, with heads ``(b, head, source, target)``. Float32 on the CPU.
         size: Height and width of an affinity's positions, which ``values`` counts in rows; ``None`` for a gate.
+        card: The mechanism's card; ``None`` for a stranger's.
     """
 
     place: str
@@ -39,9 +45,10 @@ class AttentionMap:
     axes: tuple[str, ...]
     values: Tensor
     size: tuple[int, int] | None = None
+    card: Card | None = None
 
     def at(self, row: int, column: int) -> Tensor:
-        """One position of an affinity: its weights over all positions, ``(b, h, w)``.
+        """One position of an affinity: its weights over all positions, ``(b, h, w)``, or ``(b, head, h, w)``.
 
         Raises:
             FoveateError: For a gate, or for a position outside the map.
@@ -51,7 +58,7 @@ class AttentionMap:
         height, width = self.size
         if not (0 <= row < height and 0 <= column < width):
             raise FoveateError(f"position ({row}, {column}) lies outside the map of {height}×{width}")
-        return self.values[:, :, row * width + column].unflatten(1, self.size)
+        return self.values[..., row * width + column].unflatten(-1, self.size)
 
 
 @dataclass(repr=False)
@@ -118,7 +125,7 @@ class Recording(Sequence[AttentionMap]):
         chunks = self.chunks[key]
         first = chunks[0]
         values = _joined([chunk.values for chunk in chunks], key[0])
-        return AttentionMap(*key, first.axes, values, first.size)
+        return AttentionMap(*key, first.axes, values, first.size, first.card)
 
 
 @contextmanager
@@ -126,13 +133,14 @@ def record(model: nn.Module) -> Generator[Recording]:
     """Record every attention map of a network for as long as the ``with`` lasts.
 
     Nothing else changes: not the mode, not the gradients, not the outputs. A compiled network runs eagerly meanwhile,
-    because compiled graphs hold no maps. Wrappers for distributed and compiled networks are seen through.
+    because compiled graphs hold no maps. Wrappers for distributed and compiled networks are seen through. Attention
+    that timm, torchvision, segmentation-models-pytorch, MONAI or ultralytics built in is recorded too.
 
     Args:
         model: A network with attention, attached or its own.
 
     Raises:
-        FoveateError: If the network has no attention.
+        FoveateError: If the network has no attention, or none whose maps can be seen.
 
     Example:
         >>> import torch
@@ -143,49 +151,43 @@ def record(model: nn.Module) -> Generator[Recording]:
         >>> [(m.place, m.step, tuple(m.values.shape)) for m in maps][:2]
         [('layer1.0.bn2', 'channel', (2, 16, 1, 1)), ('layer1.0.bn2', 'spatial', (2, 1, 32, 32))]
     """
-    inner = _unwrapped(model)
-    found = list(_mechanisms(inner))
+    found = list(find_attention(unwrapped(model)))
     if not found:
         raise FoveateError("this network has no attention to record; put some in with foveate.attach(model, ...)")
+    if not any(maps_of(one.module) or (one.entry and one.entry.maps) for one in found):
+        kinds = ", ".join(sorted({type(one.module).__name__ for one in found}))
+        raise FoveateError(f"this network has attention ({kinds}), but how to see its maps is not known")
     recording = Recording()
     with ExitStack() as hooks:
-        for place, attachment, inside, mechanism in found:
-            hook = _emphasis_hook(recording, (place, attachment, inside))
-            handle = mechanism.register_forward_hook(hook, with_kwargs=True)
-            hooks.callback(handle.remove)
-            for path, point in maps_of(mechanism).items():
-                step = f"{inside}.{path.removesuffix('map').strip('._')}".strip(".")
-                handle = point.register_forward_hook(_map_hook(recording, (place, attachment, step)))
+        for one in found:
+            if one.entry is None or one.entry.recalibrates:
+                hook = _emphasis_hook(recording, (one.place, one.key, one.inside))
+                handle = one.module.register_forward_hook(hook, with_kwargs=True)
                 hooks.callback(handle.remove)
+            if one.entry is not None:
+                hooks.enter_context(listen(one.module, one.entry, _reporter(recording, one)))
+                continue
+            for path, point in maps_of(one.module).items():
+                names = [name for name in path.removesuffix("map").strip("._").split(".") if name != HOST]
+                if ATTENTION in names:  # attached to a part of this attention, and found by itself
+                    continue
+                key = (one.place, one.key, ".".join(filter(None, (one.inside, *names))))
+                hooks.callback(point.register_forward_hook(_map_hook(recording, key, one.card)).remove)
         hooks.enter_context(torch.compiler.set_stance("force_eager"))  # whatever was compiled, and however
         yield recording
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module) or (
-        isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
-        and isinstance(inner := model.module, nn.Module)
-    ):
-        model = inner
-    return model
+def _reporter(recording: Recording, found: Found) -> Any:
+    def report(shown: Shown, axes: tuple[str, ...], weights: Tensor, size: tuple[int, int] | None) -> None:
+        key = (found.place, found.key, f"{found.inside}.{shown.step}".strip("."))
+        # a copy, because the network is free to change its tensor afterwards
+        values = weights.detach().to(device="cpu", dtype=torch.float32, copy=True)
+        recording.chunks.setdefault(key, []).append(AttentionMap(*key, axes, values, size, found.card))
+
+    return report
 
 
-def _mechanisms(model: nn.Module) -> Iterator[tuple[str, str, str, Attention]]:
-    """The outermost mechanisms: place, attachment, path within the attachment, module."""
-    inside: list[str] = []
-    for path, module in model.named_modules():
-        if not isinstance(module, Attention) or any(path.startswith(outer) for outer in inside):
-            continue
-        inside.append(f"{path}." if path else "")
-        names = path.split(".")
-        at = names.index(ATTENTION) if ATTENTION in names else -1
-        if at > 0 and isinstance(model.get_submodule(".".join(names[:at])), Attended):
-            yield host_path(model, ".".join(names[:at])), names[at + 1], ".".join(names[at + 2 :]), module
-        else:
-            yield host_path(model, path), "", "", module
-
-
-def _map_hook(recording: Recording, key: Key) -> Any:
+def _map_hook(recording: Recording, key: Key, card: Card | None) -> Any:
     def hook(point: nn.Module, _: Any, output: Any) -> None:
         if not isinstance(point, Map):
             return
@@ -193,7 +195,7 @@ def _map_hook(recording: Recording, key: Key) -> Any:
             values, size = output, None
         else:
             values, size = output.dense(), output.size
-        seen = AttentionMap(*key, point.axes, values.detach().float().cpu(), size)
+        seen = AttentionMap(*key, point.axes, values.detach().float().cpu(), size, card)
         recording.chunks.setdefault(key, []).append(seen)
 
     return hook
@@ -202,7 +204,7 @@ def _map_hook(recording: Recording, key: Key) -> Any:
 def _emphasis_hook(recording: Recording, key: Key) -> Any:
     def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         x = next(iter((*inputs, *named.values())))
-        if isinstance(output, Tensor) and output.shape == x.shape:
+        if isinstance(output, Tensor) and output.ndim > 2 and output.shape == x.shape:
             change = _energy_share(output).log() - _energy_share(x).log()
             recording.emphases.setdefault(key, []).append(change.cpu())
 
@@ -211,9 +213,8 @@ def _emphasis_hook(recording: Recording, key: Key) -> Any:
 
 def _energy_share(x: Tensor) -> Tensor:
     energy = x.detach().float().square().mean(1)
-    return (energy / energy.mean((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)).clamp_min(
-        _SMALLEST_SHARE
-    )
+    mean = energy.mean(tuple(range(1, energy.ndim)), keepdim=True)
+    return (energy / mean.clamp_min(torch.finfo(torch.float32).tiny)).clamp_min(_SMALLEST_SHARE)
 
 
 def _joined(chunks: list[Tensor], place: str) -> Tensor:

@@ -25,6 +25,24 @@ class BatchNorm2d(nn.BatchNorm2d):
         return normalise(input, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
+class BatchNorm1d(nn.BatchNorm1d):
+    """The same for signals."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the parameter's name in PyTorch)
+        """Normalise."""
+        statistics = self.running_mean, self.running_var, self.num_batches_tracked
+        return normalise(input, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """The same for volumes."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the parameter's name in PyTorch)
+        """Normalise."""
+        statistics = self.running_mean, self.running_var, self.num_batches_tracked
+        return normalise(input, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
 def normalise(
     x: Tensor,
     mean: Tensor | None,
@@ -41,7 +59,7 @@ def normalise(
     A function of its own because FX traces into the forward pass of every module that is not PyTorch's, and cannot
     see through a branch on a shape.
     """
-    if training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+    if training and x.numel() == x.shape[1]:
         training = False
     elif training and batches is not None:
         batches.add_(1)

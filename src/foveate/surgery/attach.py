@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from foveate.errors import FoveateError, OptionError, PlaceError, check_choice
 from foveate.registry import Spec, aliases, get, parse
 from foveate.surgery.attended import (
     ATTENTION,
+    Absent,
     Blended,
     attachments,
     attended_places,
@@ -24,13 +26,17 @@ from foveate.surgery.attended import (
     unseat,
     wrap,
 )
+from foveate.surgery.fingerprint import forget_host, note_host
 from foveate.surgery.places import At, Place, default_example, find_places
-from foveate.surgery.point import Seat
+from foveate.surgery.point import Point, Seat
+from foveate.surgery.rebuilders import warn_of_rebuild
+from foveate.surgery.unwrap import unwrapped
 from foveate.surgery.watch import watch
 
 Factory = Callable[[int], nn.Module]
 What = str | Spec | Factory
 _HOOKS = "_foveate_hooks"
+_PARALLEL = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
 
 def attach(
@@ -39,7 +45,7 @@ def attach(
     *,
     at: At | Sequence[At] = "residual",
     start: Literal["identity", "paper"] = "identity",
-    example: Tensor | None = None,
+    example: Any = None,
     stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
     name: str | None = None,
@@ -55,12 +61,14 @@ def attach(
         model: The network; no copy is made.
         attention: A mechanism's name, ``"name:option=value"``, a :class:`~foveate.registry.Spec`, or a function from
             channels to a module that keeps the shape of a feature map.
-        at: Where: ``"residual"``, a path, glob, regular expression or function, or several
+        at: Where: a preset (``"residual"``, ``"pre"``, ``"post"``, ``"identity"``, ``"stage"``, ``"skip"``, ``"neck"``,
+            ``"conv"``; :mod:`foveate.surgery.presets`), a path, glob, regular expression or function, or several
             (:func:`foveate.surgery.places.find_places`).
         start: ``"identity"``, for a trained network; or ``"paper"``, the paper's initialisation, for training from
             scratch.
-        example: An input, batch first, to watch one forward pass with. Needed where the network does not run on the
-            usual image, and for attention tied to a map's size.
+        example: An input, batch first, to watch one forward pass with; a tuple of positional or a dictionary of
+            keyword arguments for a network that takes several. Needed where the network does not run on the usual
+            image, and for attention tied to a map's size.
         stages: Only places of these stages, counted from 1 by resolution.
         exclude: Patterns of places to leave out.
         name: What to call this attachment, where several sets live in one network; the mechanism's name if ``None``.
@@ -83,35 +91,76 @@ def attach(
     """
     check_choice("start", start, ("identity", "paper"))
     attention = check_request(model, attention)
-    watched_with = default_example(model) if example is None else example
+    inner = unwrapped(model)
+    warn_of_rebuild(inner)
+    watched_with = default_example(inner) if example is None else example
     with torch.inference_mode(False):
-        places = find_places(model, at, watched_with, stages, exclude)
+        places = find_places(inner, at, watched_with, stages, exclude)
         with torch.random.fork_rng(devices=[]):
             modules = [build(attention, place, start, guessed=example is None) for place in places]
-        wrappers = [wrap(place.module) for place in places]
-        name = _free_name(model, attention, name)
+        name = _free_name(inner, attention, name)
         label = attention if isinstance(attention, Spec) else _factory_name(attention)
-        channels_last = _is_channels_last(model)
-        for place, module, attended in zip(places, modules, wrappers, strict=True):
-            module.to(device=place.output.device, dtype=_dtype(model, place))
-            if channels_last:
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            seat(attended, module.train(place.module.training), Seat(name, label, start, place.point))
-            _replace(model, place.module, attended)
-        _watch_loading(model)
-        ran = watch(model, watched_with).outputs
+        seats = [
+            Seat(name, label, start, point_for(place, module), place.channels, place.size)
+            for place, module in zip(places, modules, strict=True)
+        ]
+        put_in(inner, [place.path for place in places], seats, modules)
+        ran = {call.path for call in watch(inner, watched_with).calls}
     silent = [
         path
-        for path, place in attended_places(model).items()
-        if path not in ran and any(how.attachment == name for how in place.foveate_seats.values())
+        for path, place in attended_places(inner).items()
+        if path not in ran and any(seat.attachment == name for seat in place.foveate_seats.values())
     ]
     if silent:
-        detach(model, name)
+        silent_host = host_path(inner, silent[0])
+        detach(inner, name)
         raise PlaceError(
-            f"the network calls '{host_path(model, silent[0])}' through another reference than its place among the "
-            "modules, such as a list of its own, so attention there would never run; nothing was attached"
+            f"the network calls '{silent_host}' through another reference than its place among the modules, such as a "
+            "list of its own, so attention there would never run; nothing was attached"
         )
     return model
+
+
+def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], modules: Iterable[nn.Module]) -> None:
+    """Seat modules at places that are known: as they were found, or as a file says.
+
+    Each takes device, type, memory format and training flag from where it comes to stand.
+
+    Args:
+        model: The network.
+        paths: The modules to attend, as the host's ``state_dict`` has them.
+        seats: How each attention module sits there.
+        modules: The attention.
+
+    Raises:
+        FoveateError: If a module cannot carry attention; nothing was changed.
+    """
+    listed = list(zip(paths, seats, modules, strict=True))
+    for path, _, _ in listed:
+        wrap(_prepared(model, path))  # refuses here, before the first change
+    note_host(model)
+    channels_last = _is_channels_last(model)
+    for path, how, module in listed:
+        host = _prepared(model, path)
+        if isinstance(host, Absent):
+            parent, _, attribute = path.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, host)
+        like = _nearest_parameter(model, path)
+        if like is not None:
+            module.to(device=like.device, dtype=like.dtype)
+        if channels_last:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        attended = wrap(host)
+        seat(attended, module.train(host.training), how)
+        if attended is not host:
+            _replace(model, host, attended)
+    _watch_loading(model)
+
+
+def point_for(place: Place, module: nn.Module) -> Point:
+    """The point of a place, for a module: whether a map of signals or volumes is folded to a map of images."""
+    fold = len(place.shape) != 4 and getattr(module, "unordered", False)
+    return replace(place.point, fold=fold)
 
 
 def detach(model: nn.Module, name: str | None = None) -> nn.Module:
@@ -133,8 +182,9 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
         >>> any("foveate" in key for key in detach(model).state_dict())
         False
     """
-    places = attended_places(model)
-    attached = attachments(model)
+    inner = unwrapped(model)
+    places = attended_places(inner)
+    attached = attachments(inner)
     if name is not None and name not in attached and name in aliases():
         name = get(name).card.name
     if not attached or (name is not None and name not in attached):
@@ -145,8 +195,15 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
             if name in (None, found):
                 unseat(place, found)
         if not place.foveate:
-            _replace(model, place, place.foveate_host)
-    for module in model.modules():
+            _replace(inner, place, place.foveate_host)
+    for path, module in list(inner.named_modules()):
+        if isinstance(module, Absent):  # where the host had nothing
+            parent, _, attribute = path.rpartition(".")
+            delattr(inner.get_submodule(parent), attribute)
+            setattr(inner.get_submodule(parent), attribute, None)
+    for module in inner.modules():
+        if not attended_places(module):
+            forget_host(module)
         if _HOOKS in module.__dict__ and not attended_places(module):
             for hook in module.__dict__.pop(_HOOKS):
                 hook.remove()
@@ -178,6 +235,11 @@ def check_request(model: nn.Module, attention: What) -> Spec | Factory:
         raise OptionError(f"a network is a torch.nn.Module, not {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise FoveateError("a TorchScript network cannot be changed: attach to the Python network it was made from")
+    if isinstance(model, _PARALLEL):
+        raise FoveateError(
+            f"{type(model).__name__} has counted its parameters already, so attention put in now would not be trained: "
+            "attach first, wrap then"
+        )
     if isinstance(attention, str):
         return parse(attention)
     if isinstance(attention, nn.Module) or not (isinstance(attention, Spec) or callable(attention)):
@@ -221,7 +283,7 @@ def build(attention: Spec | Factory, place: Place, start: str, *, guessed: bool)
 def _check_shape(module: object, place: Place) -> None:
     if not isinstance(module, nn.Module):
         raise OptionError(f"the function given as attention must return a module, not {type(module).__name__}")
-    shape = (1, *place.output.shape[1:])
+    shape = (1, *place.shape[1:])
     x = torch.randn(shape, generator=None if torch.get_default_device().type == "meta" else torch.Generator())
     before, training = x.clone(), module.training
     with torch.no_grad():
@@ -231,7 +293,7 @@ def _check_shape(module: object, place: Place) -> None:
         raise OptionError(f"attention leaves its input as it is, and {type(module).__name__} changes it in place")
     if not isinstance(out, Tensor) or tuple(out.shape) != shape:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise OptionError(f"attention keeps the shape of its input; at '{place.path}' {shape} became {got}")
+        raise OptionError(f"attention keeps the shape of its input; at '{place}' {shape} became {got}")
 
 
 def _watch_loading(model: nn.Module) -> None:
@@ -243,12 +305,24 @@ def _watch_loading(model: nn.Module) -> None:
         )
 
 
-def _dtype(model: nn.Module, place: Place) -> torch.dtype:
-    """The type of the place's own parameters, else of the network's: what it returned may be autocast's."""
-    for parameter in (*place.module.parameters(), *model.parameters()):
-        if parameter.is_floating_point():
-            return parameter.dtype
-    return place.output.dtype
+def _nearest_parameter(model: nn.Module, path: str) -> nn.Parameter | None:
+    """A parameter of the module at a place, or of the smallest module around it that has one."""
+    names = path.split(".")
+    for end in range(len(names), -1, -1):
+        module = model.get_submodule(".".join(names[:end]))
+        for parameter in module.parameters():
+            if parameter.is_floating_point():
+                return parameter
+    return None
+
+
+def _prepared(model: nn.Module, path: str) -> nn.Module:
+    """The module at a place; an :class:`Absent` to be put where the host has an attribute that is ``None``."""
+    parent, _, name = path.rpartition(".")
+    owner = model.get_submodule(parent)
+    if getattr(owner, name, owner) is None:
+        return Absent().train(owner.training)
+    return model.get_submodule(path)
 
 
 def _factory_name(attention: Factory) -> str:

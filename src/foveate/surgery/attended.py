@@ -127,6 +127,10 @@ def _acting(place: Attended, side: Side) -> list[tuple[Seat, nn.Module]]:
     ]
 
 
+class Absent(nn.Identity):
+    """Stands where a host may have a module and has ``None``, such as the shortcut of a residual block."""
+
+
 class Blended(nn.Module):
     """A stranger's module that starts as the identity: x + blend · (module(x) - x), blend starting at zero."""
 

@@ -3,65 +3,87 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foveate import hosts
-from foveate.errors import OptionError, PlaceError, nearest
+from foveate.errors import FoveateWarning, OptionError, PlaceError, nearest
 from foveate.surgery.attended import ATTENTION, HOST, Attended, host_path
 from foveate.surgery.point import Point
-from foveate.surgery.watch import Output, watch
+from foveate.surgery.presets import PRESETS
+from foveate.surgery.spots import Spot, made_by_call
+from foveate.surgery.watch import Pass, Value, watch
 
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
-PRESETS = ("residual",)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A module of the network whose output attention can act on.
+    """A point of the network where attention can act.
 
     Attributes:
         path: The module's path in the network, as the host's ``state_dict`` has it.
-        module: The module.
-        output: What it returned when the network was watched.
-        stage: Which of the network's resolutions it works at, counted from 1 among the places found.
+        point: Where at the module: its output, an input, its shortcut.
+        shape: The feature map's shape when the network was watched: batch, channels, then the axes of positions.
+        dtype: Its type.
+        device: Where it was.
+        stage: Which of the network's resolutions it has, counted from 1 among the places found.
     """
 
     path: str
-    module: nn.Module
-    output: Output
+    point: Point
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
     stage: int
-    point: Point = Point()
 
     @property
     def channels(self) -> int:
         """Channels of the feature map."""
-        return self.output.shape[1]
+        return self.shape[1]
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the feature map when the network was watched."""
-        return self.output.shape[2], self.output.shape[3]
+    def size(self) -> tuple[int, ...]:
+        """The lengths of the feature map's axes of positions, when the network was watched: height and width."""
+        return self.shape[2:]
+
+    @property
+    def positions(self) -> int:
+        """How many positions the feature map has."""
+        return math.prod(self.size)
+
+    def __str__(self) -> str:
+        """The path, and what at the module is meant if it is not the output."""
+        if self.point.side == "output":
+            return self.path
+        argument = self.point.argument
+        what = self.point.side if argument == 0 or self.point.side != "input" else f"input {argument}"
+        return f"{self.path} ({what})"
 
 
 def find_places(
     model: nn.Module,
     at: At | Sequence[At],
-    example: Tensor | None = None,
+    example: Any = None,
     stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
 ) -> list[Place]:
-    """The places that the patterns name, in the order of the network's modules.
+    """The places that the patterns name, in the order in which the network comes to them.
 
     Args:
         model: The network.
-        at: ``"residual"`` (after the last module of each residual branch, before the addition), a path or glob
-            (``*`` stays within one level, ``**`` crosses levels), a compiled regular expression that matches whole
-            paths, a function of path and module, or a list of such.
+        at: A preset (:mod:`foveate.surgery.presets`): ``"residual"``, ``"pre"``, ``"post"``, ``"identity"``,
+            ``"stage"``, ``"skip"``, ``"neck"`` or ``"conv"``; or a path or glob (``*`` stays within one level, ``**``
+            crosses levels), a compiled regular expression that matches whole paths, a function of path and module,
+            which name modules by what they return; or a list of such. A module that is called as a preset is meant by
+            ``re.compile("conv")``.
         example: An input to watch one forward pass with.
         stages: Only places of these stages, counted from 1 by resolution.
         exclude: Patterns of places to leave out.
@@ -69,82 +91,82 @@ def find_places(
     Raises:
         PlaceError: If a pattern matches nothing, or only what cannot carry attention; with the nearest names.
     """
-    watched = watch(model, default_example(model) if example is None else example)
-    modules = _host_modules(model)
-    names = {path: host_path(model, path) for path in modules}
-    candidates = {names[path]: modules[path] for path in watched.outputs if path in modules}
-    residuals = {host_path(model, _carrier(model, path)) for path in watched.residuals if path is not None}
-
-    chosen: set[str] = set()
-    for pattern in _listed(at):
-        chosen |= _matching(pattern, candidates, set(names.values()), residuals)
-    for pattern in _listed(exclude):
-        chosen -= _matching(pattern, candidates, set(names.values()), residuals)
-    if not chosen:
+    seen = watch(model, default_example(model) if example is None else example)
+    names = {path: host_path(model, path) for path in _host_modules(model)}
+    chosen = [spot for pattern in _listed(at) for spot in _matching(pattern, seen, names)]
+    without = {_identity(spot) for pattern in _listed(exclude) for spot in _matching(pattern, seen, names)}
+    spots = list({_identity(spot): spot for spot in chosen if _identity(spot) not in without}.values())
+    if not spots:
         raise PlaceError("nothing is left: `at` names nothing that is not excluded")
-
-    found = [path for path in watched.outputs if names.get(path) in chosen]
-    outputs = {path: _only_output(names[path], watched.outputs[path]) for path in found}
-    sizes = list(dict.fromkeys(output.shape[2:] for output in outputs.values()))
-    places = [
-        Place(names[path], modules[path], outputs[path], sizes.index(outputs[path].shape[2:]) + 1) for path in found
-    ]
-    return places if stages is None else _of_stages(places, stages, len(sizes))
+    spots.sort(key=lambda spot: spot.value.serial)
+    places = [_place(spot, seen, _host_name(model, spot.path)) for spot in spots]
+    sizes = list(dict.fromkeys(place.size for place in places))
+    staged = [Place(p.path, p.point, p.shape, p.dtype, p.device, sizes.index(p.size) + 1) for p in places]
+    return staged if stages is None else _of_stages(staged, stages, len(sizes))
 
 
-def _host_modules(model: nn.Module) -> dict[str, nn.Module]:
+def _host_name(model: nn.Module, path: str) -> str:
+    parent, _, name = path.rpartition(".")
+    return ".".join(filter(None, (host_path(model, parent), name)))
+
+
+def _identity(spot: Spot) -> tuple[str, Point]:
+    return spot.path, spot.point
+
+
+def _host_modules(model: nn.Module) -> list[str]:
     """The host's modules by their present path; one that carries attention is its wrapper, so that more can follow."""
     wrappers = [path for path, module in model.named_modules() if isinstance(module, Attended)]
     inner = tuple(f"{path}.{ATTENTION}" for path in wrappers)
-    hosts = {f"{path}.{HOST}" for path in wrappers}
-    return {
-        path: module
-        for path, module in model.named_modules()
-        if path and path not in hosts and not any(path == i or path.startswith(f"{i}.") for i in inner)
-    }
+    wrapped = {f"{path}.{HOST}" for path in wrappers}
+    return [
+        path
+        for path, _ in model.named_modules()
+        if path and path not in wrapped and not any(path == i or path.startswith(f"{i}.") for i in inner)
+    ]
 
 
-def _carrier(model: nn.Module, path: str) -> str:
-    """The wrapper whose attention made a tensor, or the module itself if no attention did."""
-    names = path.split(".")
-    for end, name in enumerate(names):
-        above = ".".join(names[:end])
-        if name == ATTENTION and isinstance(model.get_submodule(above), Attended):
-            return above
-    return path.removesuffix(f".{HOST}") if isinstance(_parent(model, path), Attended) else path
-
-
-def _parent(model: nn.Module, path: str) -> nn.Module:
-    return model.get_submodule(path.rpartition(".")[0])
-
-
-def _matching(pattern: At, candidates: dict[str, nn.Module], everything: set[str], residuals: set[str]) -> set[str]:
-    if pattern == "residual":
-        if not residuals:
-            raise PlaceError(
-                "no residual branch that ends in a module was seen in this network; name places by pattern instead, "
-                f"for instance at='{next(iter(candidates), 'layer*')}'"
+def _matching(pattern: At, seen: Pass, names: dict[str, str]) -> list[Spot]:
+    if isinstance(pattern, str) and pattern in PRESETS:
+        found = PRESETS[pattern](seen)
+        if not found.spots:
+            reason = f": {found.unusable[0]}" if found.unusable else ""
+            others = [name for name in ("residual", "stage", "conv") if name != pattern and PRESETS[name](seen).spots]
+            instead = f"at='{others[0]}'" if others else f"a pattern such as at='{next(iter(names.values()), '*')}'"
+            raise PlaceError(f"no place of the kind '{pattern}' was seen in this network{reason}; try {instead}")
+        if found.unusable:
+            warnings.warn(
+                f"'{pattern}' leaves {len(found.unusable)} out and finds {len(found.spots)}: {found.unusable[0]}",
+                FoveateWarning,
+                stacklevel=4,
             )
-        return residuals
+        return found.spots
+    maps = {path: [call for call in seen.calls_of(path) if _feature_map(call.returned)] for path in names}
+    candidates = {names[path]: path for path, calls in maps.items() if calls}
     if callable(pattern):
         shown = f"the function {getattr(pattern, '__name__', '')}".strip()
-        bare = {path: m.foveate_host if isinstance(m, Attended) else m for path, m in candidates.items()}
-        found = {path for path, module in bare.items() if pattern(path, module)}
-        without_map = set[str]()
+        modules = {name: seen.modules[path] for name, path in candidates.items()}
+        bare = {name: m.foveate_host if isinstance(m, Attended) else m for name, m in modules.items()}
+        matched = [name for name, module in bare.items() if pattern(name, module)]
+        without_map = list[str]()
     else:
         shown = f"'{pattern if isinstance(pattern, str) else pattern.pattern}'"
         whole = re.compile(_glob(pattern)) if isinstance(pattern, str) else pattern
-        found = {path for path in candidates if whole.fullmatch(path)}
-        without_map = {path for path in everything if whole.fullmatch(path)} - found
-    if not found and without_map:
+        matched = [name for name in candidates if whole.fullmatch(name)]
+        without_map = [name for name in names.values() if whole.fullmatch(name) and name not in candidates]
+    if not matched and without_map:
         raise PlaceError(
-            f"{shown} matches {', '.join(sorted(without_map)[:3])}, which returned no feature map "
+            f"{shown} matches {', '.join(without_map[:3])}, which returned no feature map "
             "(batch, channels, height, width) in the pass that was watched"
         )
-    if not found:
+    if not matched:
         near = nearest(pattern, (*PRESETS, *candidates)) if isinstance(pattern, str) else ""
         raise PlaceError(f"{shown} matches no module of this network; {near}".rstrip("; "))
-    return found
+    return [made_by_call(seen, maps[candidates[name]][0]) for name in matched]
+
+
+def _feature_map(returned: list[Value]) -> bool:
+    return len(returned) == 1 and len(returned[0].shape) >= 3
 
 
 def _glob(pattern: str) -> str:
@@ -158,18 +180,30 @@ def _glob(pattern: str) -> str:
     return r"\.".join(parts)
 
 
-def _only_output(path: str, outputs: list[Output]) -> Output:
-    if len(outputs) > 1:
+def _place(spot: Spot, seen: Pass, path: str) -> Place:
+    """What is known of a place; refused where one module's attention would have to be several."""
+    value, point = spot.value, spot.point
+    calls = seen.calls_of(spot.path)  # none where the host has no module yet
+    if len(calls) > 1:
+        maps = [call.returned[0] if point.side == "output" else call.first for call in calls]
+        channels = {one.channels for one in maps if one is not None and len(one.shape) == len(value.shape)}
+        stateless = not any(True for _ in seen.modules[spot.path].parameters())
+        if stateless or len(channels) > 1:
+            why = (
+                "has no weights that these share"
+                if stateless
+                else f"returns {min(channels)} to {max(channels)} channels"
+            )
+            raise PlaceError(
+                f"'{path}' runs {len(calls)} times in one pass, on different features, and {why}, so one attention "
+                "cannot serve them; name a module that runs once"
+            )
+    if not value.is_map:
         raise PlaceError(
-            f"'{path}' runs {len(outputs)} times in one pass, so attention there would act on different features with "
-            "one set of weights; name a module that runs once"
+            f"'{path}' returns {'×'.join(map(str, value.shape))} with channels last, a sequence of tokens; attention "
+            "acts on feature maps (batch, channels, height, width)"
         )
-    if len(outputs[0].shape) != 4:
-        raise PlaceError(
-            f"'{path}' returns {len(outputs[0].shape)} axes; attention acts on maps of four "
-            "(batch, channels, height, width)"
-        )
-    return outputs[0]
+    return Place(path, point, (value.shape[0], value.channels, *value.size), value.dtype, value.device, 0)
 
 
 def _of_stages(places: list[Place], wanted: int | Iterable[int], count: int) -> list[Place]:
@@ -195,14 +229,11 @@ def _listed(patterns: At | Sequence[At]) -> list[At]:
 
 
 def default_example(model: nn.Module) -> Tensor:
-    """An input that the usual image network runs on."""
+    """An input that the usual network of images, signals or volumes runs on."""
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
-    channels, height, width = hosts.input_shape(model)
     return torch.zeros(
         1,
-        channels,
-        height,
-        width,
+        *hosts.input_shape(model),
         device=None if like is None else like.device,
         dtype=None if like is None else like.dtype,
     )

@@ -9,11 +9,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from foveate.errors import check_choice
-from foveate.measure import count_macs, count_parameters
+from foveate.attention import maps_of
+from foveate.errors import check_at_least, check_choice
+from foveate.measure import Conditions, count_bytes, count_macs, count_parameters, inference, measure_latency
 from foveate.registry import Spec
-from foveate.surgery.attach import What, build, check_request
-from foveate.surgery.places import At, find_places
+from foveate.surgery.attach import What, build, check_request, point_for
+from foveate.surgery.attached import AttachedAttention, attached
+from foveate.surgery.places import At, Place, find_places
+from foveate.surgery.unwrap import unwrapped
+
+# an affinity's weights, one number for each pair of positions: above this many bytes an image, training will not fit
+_LARGE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -21,22 +27,34 @@ class PlannedPlace:
     """One place and what the attention there would add.
 
     Attributes:
-        path: The module whose output it would act on.
+        path: The module at which it would act.
+        side: What of the module it would act on: ``"output"``, ``"input"`` or ``"shortcut"``.
         channels: Channels of the feature map.
-        height: Height of the feature map, for the example watched.
-        width: Its width.
+        size: Height and width of the feature map for the example watched; the length of a signal; depth, height and
+            width of a volume.
         stage: Which of the network's resolutions it is, from 1.
         parameters: Trainable parameters added.
         macs: Multiply-accumulates added, for one image, of convolutions and matrix products.
+        bytes: Bytes that its operations read and write, for one image.
+        pairs: Bytes that its matrices of all pairs of positions take for one image, in the features' type; 0 for a
+            gate.
+        latency: The median duration for one image, in seconds; ``None`` where it was not measured.
     """
 
     path: str
+    side: str
     channels: int
-    height: int
-    width: int
+    size: tuple[int, ...]
     stage: int
     parameters: int
     macs: int
+    bytes: int
+    pairs: int
+    latency: float | None = None
+
+    def __str__(self) -> str:
+        """The path, and what at the module is meant if it is not the output."""
+        return self.path if self.side == "output" else f"{self.path} ({self.side})"
 
 
 @dataclass(frozen=True)
@@ -45,13 +63,19 @@ class Plan:
 
     Attributes:
         attention: The mechanism with its options.
-        places: The places, in the order in which the network runs them.
+        places: The places, in the order in which the network comes to them.
         host_parameters: Trainable parameters of the network as it is.
+        present: Attention that the network has already, its own or attached.
+        warnings: What will hurt, in sentences.
+        conditions: Under which conditions the latencies were measured; ``None`` if they were not.
     """
 
     attention: str
     places: tuple[PlannedPlace, ...]
     host_parameters: int
+    present: tuple[AttachedAttention, ...] = ()
+    warnings: tuple[str, ...] = ()
+    conditions: Conditions | None = None
 
     @property
     def parameters(self) -> int:
@@ -63,26 +87,58 @@ class Plan:
         """Multiply-accumulates added, for one image."""
         return sum(place.macs for place in self.places)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written by what is added, for one image."""
+        return sum(place.bytes for place in self.places)
+
+    @property
+    def latency(self) -> float | None:
+        """The sum of the medians, in seconds; each was measured alone, so the whole may differ."""
+        measured = [place.latency for place in self.places if place.latency is not None]
+        return sum(measured) if measured else None
+
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
-        return {**asdict(self), "parameters": self.parameters, "macs": self.macs}
+        return {
+            "attention": self.attention,
+            "places": [asdict(place) for place in self.places],
+            "host_parameters": self.host_parameters,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "bytes": self.bytes,
+            "latency": self.latency,
+            "present": [{"place": one.place, "attention": one.mechanism, "note": one.note} for one in self.present],
+            "warnings": list(self.warnings),
+            "conditions": None if self.conditions is None else self.conditions.as_dict(),
+        }
 
     def __str__(self) -> str:
         """A table for reading."""
-        width = max([len("place"), *(len(place.path) for place in self.places)])
-        head = f"{'place':<{width}}  stage  channels  map        parameters         MACs"
-        lines = [
-            f"{p.path:<{width}}  {p.stage:>5}  {p.channels:>8}  {f'{p.height}×{p.width}':<9}  {p.parameters:>10,}"
-            f"  {p.macs:>11,}"
-            for p in self.places
-        ]
+        timed = self.latency is not None
+        width = max([len("place"), *(len(str(place)) for place in self.places)])
+        head = f"{'place':<{width}}  stage  channels  {'map':<11}  parameters         MACs       bytes"
+        lines = [head + ("   latency" if timed else "")]
+        for place in self.places:
+            shape = "×".join(map(str, place.size))
+            line = (
+                f"{place!s:<{width}}  {place.stage:>5}  {place.channels:>8}  {shape:<11}  {place.parameters:>10,}"
+                f"  {place.macs:>11,}  {_bytes(place.bytes):>10}"
+            )
+            lines.append(line + (f"  {place.latency * 1e3:>5.2f} ms" if place.latency is not None else ""))
         share = self.parameters / max(1, self.host_parameters)
         places = "1 place" if len(self.places) == 1 else f"{len(self.places)} places"
         total = (
             f"{self.attention}: {places}, {self.parameters:,} parameters "
-            f"(+{share:.1%} of {self.host_parameters:,}), {self.macs:,} MACs"
+            f"(+{share:.1%} of {self.host_parameters:,}), {self.macs:,} MACs, {_bytes(self.bytes)} moved"
         )
-        return "\n".join([head, *lines, total])
+        lines.append(total + (f", {self.latency * 1e3:.2f} ms" if self.latency is not None else ""))
+        kinds: dict[str, int] = {}
+        for one in self.present:
+            kinds[one.mechanism] = kinds.get(one.mechanism, 0) + 1
+        lines += [f"there already: {count} × {name}" for name, count in kinds.items()]
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
 
 
 def plan(
@@ -91,9 +147,11 @@ def plan(
     *,
     at: At | Sequence[At] = "residual",
     start: Literal["identity", "paper"] = "identity",
-    example: Tensor | None = None,
+    example: Any = None,
     stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
+    latency: bool = False,
+    rounds: int = 10,
 ) -> Plan:
     """Where attention would go and what it would add; the network stays as it is.
 
@@ -105,6 +163,8 @@ def plan(
         example: An input to watch one forward pass with.
         stages: Only places of these stages.
         exclude: Patterns of places to leave out.
+        latency: Whether to build each module on the network's device and time it on one map of its place.
+        rounds: How many times to time each.
 
     Raises:
         OptionError: If the mechanism or an option cannot work.
@@ -118,21 +178,84 @@ def plan(
         ('layer1.0.bn2', 16, 149)
     """
     check_choice("start", start, ("identity", "paper"))
+    check_at_least("rounds", rounds, 1)
     chosen = check_request(model, attention)
-    places: list[PlannedPlace] = []
-    for place in find_places(model, at, example, stages, exclude):
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            module = build(chosen, place, start, guessed=example is None).eval()
-            x = torch.zeros(1, *place.output.shape[1:])
-        places.append(
-            PlannedPlace(
-                place.path,
-                place.channels,
-                *place.size,
-                place.stage,
-                count_parameters(module),
-                count_macs(module, x),
-            )
-        )
+    inner = unwrapped(model)
+    places = find_places(inner, at, example, stages, exclude)
+    guessed = example is None
+    planned = [_priced(chosen, place, start, guessed, rounds if latency else 0) for place in places]
+    conditions = Conditions.here(places[0].device, places[0].dtype) if latency else None
     name = str(chosen) if isinstance(chosen, Spec) else getattr(chosen, "__name__", type(chosen).__name__)
-    return Plan(name, tuple(places), count_parameters(model))
+    present = tuple(attached(inner))
+    warned = tuple(_warnings(planned, guessed))
+    return Plan(name, tuple(planned), count_parameters(model), present, warned, conditions)
+
+
+def _priced(chosen: Any, place: Place, start: str, guessed: bool, rounds: int) -> PlannedPlace:
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        module = build(chosen, place, start, guessed=guessed).eval()
+        x = torch.zeros(1, *place.shape[1:])
+    acting = _Acting(module, point_for(place, module).without_axis())
+    relations = sum("hw->hw" in point.axes for point in maps_of(module).values())
+    pairs = relations * place.positions**2 * place.dtype.itemsize
+    time = None
+    if rounds and place.device.type != "meta":
+        with torch.random.fork_rng(devices=[]):
+            real = build(chosen, place, start, guessed=guessed).eval().to(device=place.device, dtype=place.dtype)
+        features = torch.zeros(1, *place.shape[1:], device=place.device, dtype=place.dtype)
+        timed = _Acting(real, acting.point)
+        with inference(timed):
+            measured = measure_latency({"it": lambda: timed(features)}, rounds=rounds, device=place.device)
+        time = measured["it"].median
+    return PlannedPlace(
+        path=place.path,
+        side=place.point.side,
+        channels=place.channels,
+        size=place.size,
+        stage=place.stage,
+        parameters=count_parameters(module),
+        macs=count_macs(acting, x),
+        bytes=count_bytes(acting, x),
+        pairs=pairs,
+        latency=time,
+    )
+
+
+class _Acting(nn.Module):
+    """Attention as it acts at its point, folded where it is folded."""
+
+    def __init__(self, module: nn.Module, point: Any) -> None:
+        super().__init__()
+        self.module, self.point = module, point
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.point.act(self.module, x)
+
+
+def _warnings(places: list[PlannedPlace], guessed: bool) -> list[str]:
+    """What will hurt: affinities between very many positions, and places that one picture size does not tell."""
+    found = list[str]()
+    large = [place for place in places if place.pairs >= _LARGE]
+    if large:
+        worst = max(large, key=lambda place: place.pairs)
+        shape = "×".join(map(str, worst.size))
+        others = f" and {len(large) - 1} more places" if len(large) > 1 else ""
+        found.append(
+            f"'{worst}'{others} relate all pairs of positions: of {shape} that is {_bytes(worst.pairs)} for one image "
+            "where the matrix is built, as in training; choose deeper stages, or a smaller map"
+        )
+    single = [place for place in places if all(side == 1 for side in place.size)]
+    if single and not guessed:
+        found.append(
+            f"{len(single)} of {len(places)} places have a map of one position, such as '{single[0]}': there is no "
+            "where to choose there, and a norm over the batch alone"
+        )
+    return found
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return ""

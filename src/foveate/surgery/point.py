@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -33,6 +33,10 @@ class Point:
     axes: int = 4
     fold: bool = False
     channels: tuple[int, int] | None = None
+
+    def without_axis(self) -> Point:
+        """The same for a map that is only the channels that are meant, on axis 1."""
+        return replace(self, axis=1, channels=None)
 
     def act(self, attention: nn.Module, x: Tensor) -> Tensor:
         """Attend to the channels that are meant, whichever axis they lie on."""
@@ -73,9 +77,13 @@ class Seat:
         attention: What was asked for: a spec, or the name of the function that made the module.
         start: ``"identity"`` or ``"paper"``.
         point: Where at the module it acts.
+        channels: Channels that the attention was made for.
+        size: The map's size when the network was watched, from which attention tied to a size was made.
     """
 
     attachment: str
     attention: Spec | str
     start: str
     point: Point
+    channels: int = 0
+    size: tuple[int, ...] = ()

@@ -1,12 +1,12 @@
-"""Watching one forward pass: what every module returns, and which outputs meet in an addition.
+"""Watching one forward pass: every module call, and every map with what it was made from.
 
 A network is not read from tables of known architectures; it is run once on an example, and what happens is noted.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Generator, Iterator
+import math
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,115 +18,201 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from foveate.errors import PlaceError
 from foveate.surgery.attended import ATTENTION, Attended
+from foveate.surgery.axes import channel_axis
 
-_ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
-_LAYERS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
+LAYERS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
 
 
-@dataclass(frozen=True)
-class Output:
-    """What a module returned when it was watched: a feature map."""
+@dataclass(eq=False)
+class Call:
+    """One call of a module.
 
+    Attributes:
+        path: The module's path in the network as it is now, wrappers included.
+        parent: The call in which it happened; ``None`` for the network itself.
+        start: The serial number of the next value when it began.
+        end: The serial number of the next value when it ended.
+        given: The tensors among its arguments, by position or keyword.
+        returned: The tensors in what it returned.
+        children: The calls that happened in it, in order.
+    """
+
+    path: str
+    parent: Call | None
+    start: int
+    given: dict[int | str, Value]
+    end: int = 0
+    returned: list[Value] = field(default_factory=list["Value"])
+    children: list[Call] = field(default_factory=list["Call"])
+
+    @property
+    def first(self) -> Value | None:
+        """The first tensor that it was given."""
+        return next(iter(self.given.values()), None)
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor at one moment of the pass: an operation that changes it in place makes another value of it.
+
+    Attributes:
+        serial: Counts values in the order in which they came to be.
+        operation: The name of what made it; empty if that was not seen.
+        sources: What it was made from.
+        shape: Its shape.
+        axis: Which axis counts channels.
+        dtype: Its type.
+        device: Where it is.
+        from_input: Whether it depends on the network's input, as parameters and constants do not.
+        depth: How many layers (convolutions, linear maps) lie on the longest way to it.
+        reach: How many of these look at more than one position.
+        positions: How many positions it has: the product of its size; 0 for what is no map.
+        coarsest: The fewest positions that any map on the way to it had, from the first layer on.
+        call: The innermost call that was running when it was made.
+        returned_by: The calls that returned it, in the order in which they ended.
+        uses: The values that were made from it.
+    """
+
+    serial: int
+    operation: str
+    sources: tuple[Value, ...]
     shape: tuple[int, ...]
+    axis: int
     dtype: torch.dtype
     device: torch.device
+    from_input: bool
+    depth: int
+    reach: int
+    positions: int
+    coarsest: int
+    call: Call | None
+    returned_by: list[Call] = field(default_factory=list[Call])
+    uses: list[Value] = field(default_factory=list["Value"])
+
+    @property
+    def channels(self) -> int:
+        """How many channels it has."""
+        return self.shape[self.axis]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Its lengths along the axes that are neither batch nor channels."""
+        return tuple(side for axis, side in enumerate(self.shape) if axis not in (0, self.axis))
+
+    @property
+    def came_up(self) -> bool:
+        """Whether it was made from coarser maps, as on the way up of a decoder."""
+        return 0 < self.coarsest < self.positions
+
+    @property
+    def makers(self) -> list[Call]:
+        """The calls that returned it, innermost first: those in which it was made, then those that handed it on."""
+        return sorted(self.returned_by, key=lambda call: call.start > self.serial)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is a feature map: batch, channels and at least one axis more; not a sequence of tokens."""
+        return self.from_input and len(self.shape) >= 3 and (self.axis == 1 or len(self.shape) > 3)
 
 
-@dataclass
-class Watched:
+@dataclass(eq=False)
+class Pass:
     """One forward pass.
 
     Attributes:
-        outputs: The feature maps that each module returned, by path; more than one if it ran more than once.
-        residuals: Paths of the modules whose output is the residual branch of an addition, in order. ``None`` where
-            a branch does not end in a module.
+        root: The call of the network itself.
+        calls: All calls, in the order in which they ended.
+        values: All values, in the order in which they were made.
+        modules: The modules that were called, by path.
     """
 
-    outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
-    residuals: list[str | None] = field(default_factory=list[str | None])
+    root: Call
+    calls: list[Call]
+    values: list[Value]
+    modules: dict[str, nn.Module]
+
+    @property
+    def axes(self) -> int:
+        """How many axes the network's maps have: as many as what its first convolution returns."""
+        return next((len(value.shape) for value in self.values if value.operation.startswith("conv")), 4)
+
+    def calls_of(self, path: str) -> list[Call]:
+        """The calls of one module; more than one if it ran more than once."""
+        return [call for call in self.calls if call.path == path]
 
 
-@dataclass
-class _Running:
-    """A module that is running: its path, its first tensor, and the joins seen in its own forward."""
-
-    path: str
-    first: Tensor | None
-    joins: list[tuple[torch.Size, str | None]] = field(default_factory=list[tuple[torch.Size, str | None]])
-
-
-@dataclass
-class _Trace:
-    """Where a tensor came from: the innermost module that made it, how many layers deep, from which block inputs.
-
-    A tensor that no module made may still pass through one, such as the ``nn.Identity`` of a disabled drop-path.
-    """
-
-    producer: str | None = None
-    passer: str | None = None
-    version: int = 0
-    depth: int = 0
-    blocks: set[int] = field(default_factory=set[int])
-    serial: int = field(default_factory=itertools.count().__next__)
-
-
-def watch(model: nn.Module, example: Tensor) -> Watched:
+def watch(model: nn.Module, example: Any) -> Pass:
     """Run a network once on an example and note what happens. The network is left as it was.
 
     Runs in evaluation mode without gradients, so that no statistic and no random stream moves.
 
     Args:
         model: The network.
-        example: An input, batch first, on the network's device.
+        example: An input, batch first, on the network's device; a tuple of positional or a dictionary of keyword
+            arguments for a network that takes several.
 
     Raises:
         PlaceError: If the network does not run on the example.
     """
-    watched = Watched()
+    args, kwargs = arguments(example)
     training = {module: module.training for module in model.modules()}
-    observer = _Observer(watched)
+    observer = _Observer(args, kwargs)
     try:
         model.eval()
         with torch.inference_mode(False), torch.no_grad(), observer.listening_to(model), observer:
-            model(example)
+            model(*args, **kwargs)
     except PlaceError:
         raise
     except Exception as error:
-        sides = getattr(example, "shape", None)  # a list or a dictionary is an example too, where the network takes it
-        shape = f"type {type(example).__name__}" if sides is None else "×".join(map(str, sides))
+        shape = getattr(example, "shape", None)  # a list is an example too, where the network takes it
+        shown = f"type {type(example).__name__}" if shape is None else "×".join(map(str, shape))
         raise PlaceError(
-            f"the network does not run on an example of {shape} ({type(error).__name__}: {error}); "
+            f"the network does not run on an example of {shown} ({type(error).__name__}: {error}); "
             "give one that it runs on: example=torch.zeros(...)"
         ) from error
     finally:
         for module, flag in training.items():
             module.training = flag
-    return watched
+    return Pass(observer.calls[-1], observer.calls, observer.values, observer.modules)
+
+
+def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """An example as the arguments of a call."""
+    if isinstance(example, tuple):
+        return example, {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return (example,), {}
 
 
 class _Observer(TorchFunctionMode):
     """Sees every operation of a forward pass, and with its hooks every module."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
-        self.watched = watched
-        self.running: list[_Running] = []
+        self.inputs = list(tensors_in((args, kwargs)))
+        self.calls: list[Call] = []
+        self.values: list[Value] = []
+        self.modules: dict[str, nn.Module] = {}
+        self.running: list[Call] = []
         self.attention: tuple[str, ...] = ()
-        self.traces = WeakTensorKeyDictionary()
+        self.known = WeakTensorKeyDictionary()
+        self.versions = WeakTensorKeyDictionary()
 
     @contextmanager
     def listening_to(self, model: nn.Module) -> Generator[None]:
         """Hooks on every module, for as long as the ``with`` lasts."""
         handles: list[Any] = []
+        for tensor in self.inputs:
+            self._note(tensor, "", (), from_input=True)
         try:
             wrappers = [path for path, module in model.named_modules() if isinstance(module, Attended)]
             self.attention = tuple(f"{path}.{ATTENTION}." for path in wrappers)
             for path, module in model.named_modules():
-                if isinstance(
-                    module, torch.jit.ScriptModule
-                ):  # it takes no hooks, and its inside is not ours to change
+                # a scripted module takes no hooks, and what attention does inside is not the host's
+                if isinstance(module, torch.jit.ScriptModule) or path.startswith(self.attention):
                     continue
-                handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+                handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True, prepend=True))
                 handles.append(module.register_forward_hook(self._leaving(path), with_kwargs=True))
             yield
         finally:
@@ -136,74 +222,118 @@ class _Observer(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        tensors = list(_tensors((args, kwargs or {})))
-        name = getattr(func, "__name__", "")
-        if name in _ADDITIONS and len(tensors) == 2:
-            self._addition(*tensors)
+        given = list(tensors_in((args, kwargs or {})))
+        sources = tuple(self._value(tensor) for tensor in given)
         result = func(*args, **(kwargs or {}))
-        if tensors:
-            traces = [self._trace(tensor) for tensor in tensors]
-            depth = max(t.depth for t in traces) + (name in _LAYERS)
-            blocks = set[int]().union(*(t.blocks for t in traces))
-            for out in _tensors(result):  # several where a map is split
-                trace = self._trace(out)
-                trace.depth, trace.blocks = depth, set(blocks)
+        name = getattr(func, "__name__", "")
+        made = list(tensors_in(result))  # several where a map is split
+        for out in made if name != "__setitem__" else given[:1]:
+            same = any(out is tensor for tensor in given)
+            if not same or self.versions.get(out) != _version(out):
+                self._note(out, name, sources, axis=channel_axis(name, args, kwargs or {}, sources, out))
+                whole = out._base if same else None
+                if whole is not None:  # a part of it was written
+                    self._note(whole, name, (self._value(whole), *sources))
         return result
 
     def _entering(self, path: str) -> Any:
-        def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
-            first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
-            if first is not None:
-                trace = self._trace(first)
-                trace.blocks.add(trace.serial)
-            self.running.append(_Running(path, first))
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            arguments = (*enumerate(args), *kwargs.items())
+            given = {key: self._value(value) for key, value in arguments if isinstance(value, Tensor)}
+            nested = {
+                f"{key}[{number}]": self._value(tensor)
+                for key, value in arguments
+                if not isinstance(value, Tensor)
+                for number, tensor in enumerate(tensors_in(value))
+            }
+            parent = self.running[-1] if self.running else None
+            call = Call(path, parent, len(self.values), {**given, **nested})
+            if parent is not None:
+                parent.children.append(call)
+            self.modules[path] = module
+            self.running.append(call)
 
         return hook
 
-    def _leaving(self, path: str) -> Any:
+    def _leaving(self, path: str) -> Any:  # noqa: ARG002
         def hook(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
-            ran = self.running.pop()
-            feature_map = output if isinstance(output, Tensor) and output.ndim >= 3 else None
-            # an addition of other maps inside a block joins groups of channels, not a branch with its shortcut
-            joined = [who for shape, who in ran.joins if feature_map is None or shape == feature_map.shape]
-            self.watched.residuals += joined
-            if feature_map is None:
-                return
-            self.watched.outputs.setdefault(path, []).append(Output(tuple(output.shape), output.dtype, output.device))
-            trace = self._trace(output)
-            changed = trace.version != output._version
-            if output is ran.first and not changed:  # handed on as it came
-                trace.passer = trace.passer or path
-            elif changed or trace.producer is None:
-                trace.producer = path
-            trace.version = output._version
+            call = self.running.pop()
+            self.calls.append(call)
+            call.end = len(self.values)
+            for tensor in tensors_in(output):
+                value = self._value(tensor, tuple(call.given.values()))
+                value.returned_by.append(call)
+                call.returned.append(value)
 
         return hook
 
-    def _addition(self, a: Tensor, b: Tensor) -> None:
-        if a.ndim < 3 or a.shape != b.shape or not self.running:
-            return
-        block = self.running[-1]
-        if block.first is None or any(ran.path.startswith(self.attention) for ran in self.running):
-            return  # what attention adds to its input is no join of the host's
-        shortcut, branch = sorted((self._trace(a), self._trace(b)), key=lambda trace: trace.depth)
-        # a residual join: both come from the input of the block that adds them, one through more layers
-        together = self._trace(block.first).serial in branch.blocks & shortcut.blocks
-        if together and branch.depth > shortcut.depth:
-            block.joins.append((a.shape, branch.producer or branch.passer))
+    def _value(self, tensor: Tensor, sources: tuple[Value, ...] = ()) -> Value:
+        """The present value of a tensor; one that was made or changed unseen came from these sources."""
+        if tensor not in self.known or (sources and self.versions[tensor] != _version(tensor)):
+            self._note(tensor, "", sources)
+        return self.known[tensor]
 
-    def _trace(self, tensor: Tensor) -> _Trace:
-        if tensor not in self.traces:
-            self.traces[tensor] = _Trace()
-        return self.traces[tensor]
+    def _note(
+        self,
+        tensor: Tensor,
+        operation: str,
+        sources: tuple[Value, ...],
+        *,
+        axis: int | None = None,
+        from_input: bool = False,
+    ) -> None:
+        like = next((value for value in sources if value.from_input), None)
+        if axis is None:
+            axis = like.axis if like is not None and len(like.shape) == tensor.ndim else 1
+        positions = _positions(tensor, axis)
+        # what is broadcast, such as a gate, makes a map neither coarser nor deeper; what it was resampled from does
+        made_from = [value for value in sources if value.from_input]
+        whole = [value for value in made_from if math.prod(value.shape) == tensor.numel()]
+        alike = [value for value in made_from if positions and value.positions == positions]
+        depth = max((one.depth for one in whole or made_from), default=0) + (operation in LAYERS)
+        kernel = next((one.shape[2:] for one in sources if not one.from_input), ()) if operation in LAYERS else ()
+        wide = any(side > 1 for side in kernel)
+        coarsest = [one.coarsest for one in whole or alike or made_from if one.coarsest]
+        value = Value(
+            serial=len(self.values),
+            operation=operation,
+            sources=sources,
+            shape=tuple(tensor.shape),
+            axis=axis,
+            dtype=tensor.dtype,
+            device=tensor.device,
+            from_input=from_input or like is not None,
+            depth=depth,
+            reach=max((one.reach for one in whole or made_from), default=0) + wide,
+            positions=positions,
+            coarsest=min(coarsest + ([positions] if positions and depth else []), default=0),
+            call=self.running[-1] if self.running else None,
+        )
+        for source in dict.fromkeys(sources):
+            source.uses.append(value)
+        self.values.append(value)
+        self.known[tensor] = value
+        self.versions[tensor] = _version(tensor)
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def _positions(tensor: Tensor, axis: int) -> int:
+    if tensor.ndim < 3 or (tensor.ndim == 3 and axis == 2) or not tensor.numel():
+        return 0
+    return tensor.numel() // (tensor.shape[0] * tensor.shape[axis])
+
+
+def _version(tensor: Tensor) -> int:
+    """Counts the changes in place; parameters of a network that was made for inference do not count them."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dictionaries."""
     if isinstance(values, Tensor):
         yield values
-    elif isinstance(values, dict):
+    elif isinstance(values, Mapping):
         for value in values.values():
-            yield from _tensors(value)
+            yield from tensors_in(value)
     elif isinstance(values, list | tuple):
         for value in values:
-            yield from _tensors(value)
+            yield from tensors_in(value)

@@ -28,6 +28,7 @@ _CHECKS: tuple[Check, ...] = (
     shapes.any_channels,
     shapes.any_size,
     shapes.trains_on_one_sample,
+    shapes.takes_positions_as_it_says,
     inputs.keeps_its_input,
     inputs.keeps_samples_apart,
     inputs.keeps_channels_last,

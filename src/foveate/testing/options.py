@@ -64,7 +64,9 @@ def _footprint(subject: Subject, **options: Any) -> dict[str, Tensor]:
     found = {f"fresh {key}": value.clone() for key, value in module.state_dict().items()}
     found["size"] = torch.tensor(tied_to or (0, 0))
     wake(module)
-    for size in [subject.size] if tied_to else [subject.size, (13, 12)]:
+    axes = options.get("dimensions", 2)  # of positions; the input has as many
+    sizes: list[Any] = [subject.size] if tied_to else [(*subject.size, 3)[:axes], (13, 12, 5)[:axes]]
+    for size in sizes:
         for training in (False, True):
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 torch.manual_seed(0)

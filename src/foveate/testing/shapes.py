@@ -54,6 +54,28 @@ def trains_on_one_sample(subject: Subject) -> None:
                 expect_finite(leaf.grad, f"the gradient of {name} for {where}")
 
 
+def takes_positions_as_it_says(subject: Subject) -> None:
+    """Where it says that positions have no order, moving them moves its output alike; other dimensions run."""
+    module = subject.awake()
+    if getattr(module, "unordered", False):
+        x = subject.input(dtype=torch.float64)
+        order = torch.randperm(x[0, 0].numel(), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            moved = module(x.flatten(2)[:, :, order].reshape(x.shape))
+            expected = module(x).flatten(2)[:, :, order].reshape(x.shape)
+        # sums over positions are taken in another order: each rounds by eps at most once a position
+        bound = torch.finfo(torch.float64).eps * x[0, 0].numel() * (1 + float(expected.abs().max()))
+        far = float((moved - expected).abs().max())
+        expect(far <= bound, f"it is called unordered, and moving positions changes its output by {far:.1e}")
+    if "dimensions" in subject.options:
+        for dimensions in (1, 2, 3):
+            size = (5, 6, 7)[:dimensions]
+            x = subject.input(2, size=size)  # type: ignore[arg-type]
+            for training in (False, True):
+                y = subject.build(dimensions=dimensions).train(training)(x)
+                expect(y.shape == x.shape, f"with dimensions={dimensions} {tuple(x.shape)} becomes {tuple(y.shape)}")
+
+
 def _check_run(subject: Subject, module: nn.Module, channels: int, size: Size, batch: int) -> None:
     x = subject.input(batch, channels, size)
     with torch.no_grad():

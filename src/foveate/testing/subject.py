@@ -118,8 +118,9 @@ class Subject:
         """Features whose means differ between samples and channels, as they do behind a convolution."""
         generator = torch.Generator().manual_seed(seed)
         shape = (batch, self.channels if channels is None else channels)
-        offset = torch.randn(*shape, 1, 1, generator=generator, dtype=torch.float64)
-        noise = torch.randn(*shape, *(size or self.size), generator=generator, dtype=torch.float64)
+        sides = size or self.size
+        offset = torch.randn(*shape, *(1 for _ in sides), generator=generator, dtype=torch.float64)
+        noise = torch.randn(*shape, *sides, generator=generator, dtype=torch.float64)
         return (offset + noise).to(dtype)
 
 

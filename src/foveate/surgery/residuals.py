@@ -1,0 +1,164 @@
+"""Residual blocks: where a branch meets its shortcut, and the four positions around it of the SE paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foveate.surgery.attended import Attended
+from foveate.surgery.spots import (
+    ADDITIONS,
+    Found,
+    Spot,
+    at_input,
+    at_output,
+    bare,
+    host_of,
+    inside,
+    made_by,
+    outermost,
+    point_at,
+    pointwise_after,
+    usable,
+)
+from foveate.surgery.watch import Call, Pass, Value
+
+# what a block calls the module on its shortcut, where it can have one and has none
+_SHORTCUTS = ("downsample", "shortcut", "proj", "skip", "identity", "conv_skip", "residual", "skip_connection")
+
+
+@dataclass(frozen=True, eq=False)
+class Join:
+    """A residual addition: the block that adds, its shortcut, its branch, and their sum."""
+
+    block: Call
+    shortcut: Value
+    branch: Value
+    total: Value
+
+
+def residual(seen: Pass) -> Found:
+    """After the last module of each residual branch."""
+    spots, unusable = list[Spot](), list[str]()
+    for join in joins(seen):
+        if not join.branch.is_map or len(join.branch.shape) != seen.axes:
+            continue
+        found = made_by(seen, join.branch, join.block)
+        if found is None:
+            unusable.append(f"the branch of '{join.block.path}' ends in an operation, not in a module")
+        else:
+            spots.append(found)
+    return Found(spots, unusable)
+
+
+def pre(seen: Pass) -> Found:
+    """Before the first module of each residual branch."""
+    spots, unusable = list[Spot](), list[str]()
+    for join in joins(seen):
+        if not join.branch.is_map:
+            continue
+        on_shortcut = _ancestors(join.shortcut, join.block)
+        on_branch = _ancestors(join.branch, join.block)
+        fork = max(on_shortcut & on_branch, key=lambda value: value.serial, default=join.block.first)
+        takers = outermost(
+            call
+            for call in seen.calls
+            if call.start >= join.block.start
+            and inside(call, join.block)
+            and fork is call.first
+            and on_branch & set(call.returned)
+            and not on_shortcut & set(call.returned)
+        )
+        if fork is not None and len(takers) == 1 and fork.is_map and usable(seen, takers[0], join.block):
+            spots.append(at_input(takers[0], fork))
+        else:
+            what = "no one module" if not takers else f"{len(takers)} modules"
+            unusable.append(f"the branch of '{join.block.path}' begins with {what}")
+    return Found(spots, unusable)
+
+
+def post(seen: Pass) -> Found:
+    """What each residual block returns."""
+    spots, unusable = list[Spot](), list[str]()
+    last = {id(join.block): join for join in joins(seen) if join.total.is_map}
+    for join in last.values():
+        call = join.block
+        if call.parent is not None and call.returned and call.returned[0].shape == join.total.shape:
+            spots.append(at_output(call, call.returned[0]))
+            continue
+        after = pointwise_after(join.total)
+        made = next((spot for value in after if (spot := made_by(seen, value, call, through=False))), None)
+        if made is None:
+            unusable.append(f"what follows the addition in '{call.path}' is no module")
+        else:
+            spots.append(made)
+    return Found(spots, unusable)
+
+
+def identity(seen: Pass) -> Found:
+    """The shortcut of each residual block."""
+    spots, unusable = list[Spot](), list[str]()
+    for join in joins(seen):
+        if not join.shortcut.is_map:
+            continue
+        block = join.block
+        given = join.shortcut in block.given.values()
+        made = None if given else made_by(seen, join.shortcut, block)
+        absent = _absent_shortcut(seen, block) if given else None
+        if made is not None:
+            spots.append(made)
+        elif given and join.shortcut is not block.first:  # handed to the block as another argument
+            spots.append(at_input(block, join.shortcut))
+        elif join.shortcut is block.first and block.parent is not None and join.total in block.returned:
+            spots.append(Spot(host_of(block.path), point_at("shortcut", join.shortcut), join.shortcut))
+        elif absent is not None:
+            spots.append(Spot(f"{host_of(block.path)}.{absent}", point_at("output", join.shortcut), join.shortcut))
+        else:
+            unusable.append(f"the shortcut of '{block.path}' is no module, and an operation follows the addition")
+    return Found(spots, unusable)
+
+
+def joins(seen: Pass) -> list[Join]:
+    """The residual additions: both maps come from the input of the block that adds them, one through more layers."""
+    found = list[Join]()
+    for total in seen.values:
+        block = total.call
+        if total.operation not in ADDITIONS or len(total.sources) != 2 or block is None or not block.given:
+            continue
+        if isinstance(seen.modules[block.path], Attended):  # what attention adds to its input is no join of the host's
+            continue
+        # a branch of as many layers as its shortcut, such as a pooling, differs by not being the block's input
+        first = block.first
+        shortcut, branch = sorted(total.sources, key=lambda value: (value.depth, value is not first))
+        same_depth = shortcut.depth == branch.depth and (shortcut is not first or branch is first)
+        if shortcut.shape != branch.shape or len(total.shape) < 3 or same_depth:
+            continue
+        # an addition of other maps inside a block joins groups of channels, not a branch with its shortcut
+        if block.returned and len(block.returned[0].shape) >= 3 and block.returned[0].shape != total.shape:
+            continue
+        above = _ancestors(shortcut, block)
+        given_apart = block.first not in above and any(value in above for value in block.given.values())
+        # a decoder that adds an encoder's map comes from coarser ones; where there is a block of its own, it may
+        up = branch.came_up and (given_apart or block.parent is None)
+        if (block.first in above or given_apart) and not up and block.first in _ancestors(branch, block):
+            found.append(Join(block, shortcut, branch, total))
+    return found
+
+
+def _ancestors(value: Value, block: Call) -> set[Value]:
+    """A value and what it was made from since a block began, and the block's inputs among that."""
+    given = set(block.given.values())
+    reached, ahead = set[Value](), [value]
+    while ahead:
+        one = ahead.pop()
+        if one in reached or not (one.serial >= block.start or one in given):
+            continue
+        reached.add(one)
+        if one not in given:
+            ahead += one.sources
+    return reached
+
+
+def _absent_shortcut(seen: Pass, block: Call) -> str | None:
+    module = bare(seen.modules[block.path])
+    has = {*vars(module), *(name for name, _ in module.named_children())}
+    return next((name for name in _SHORTCUTS if name in has and getattr(module, name) is None), None)

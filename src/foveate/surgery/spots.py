@@ -1,0 +1,132 @@
+"""Spots: from what was seen in a forward pass to the module where attention can sit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from foveate.surgery.attended import HOST, Attended
+from foveate.surgery.point import Point, Side
+from foveate.surgery.watch import LAYERS, Call, Pass, Value
+
+ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__", "iadd"}
+JOINS = {"cat", "concat", "concatenate"}
+CONVOLUTIONS = {name for name in LAYERS if name.startswith("conv")}
+# a module with one of these rewrites its own inside for inference, and would drop what was attached there
+_REWRITES = ("forward_fuse", "reparameterize", "switch_to_deploy", "fuse")
+
+
+@dataclass(frozen=True, eq=False)
+class Spot:
+    """A place that was found: at which module, where at it, and the map there.
+
+    Attributes:
+        path: The module's path in the network as it is now.
+        point: Where at the module.
+        value: The map that attention acts on.
+    """
+
+    path: str
+    point: Point
+    value: Value
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a preset found, and what it saw but cannot use: sentences."""
+
+    spots: list[Spot]
+    unusable: list[str]
+
+
+def made_by(seen: Pass, value: Value, block: Call, *, through: bool = True) -> Spot | None:
+    """The module in a block that a map comes from last, operations on single values after it aside."""
+    while value.serial >= block.start:
+        if not value.is_map:
+            return None
+        for call in value.makers:
+            inside = call is not block and call.start >= block.start
+            if inside and len(call.returned) == 1 and usable(seen, call, block):
+                return at_output(call, value)
+        same = [one for one in value.sources if one.from_input and sorted(one.shape) == sorted(value.shape)]
+        if len(same) != 1 or not through:
+            return None
+        value = same[0]
+    return None
+
+
+def usable(seen: Pass, call: Call, block: Call) -> bool:
+    """Whether attention at a module acts once, and stays when the network rewrites itself for inference."""
+    shared = len(seen.calls_of(call.path)) > 1 and not any(True for _ in seen.modules[call.path].parameters())
+    above = call.parent
+    while above is not None and above is not block:
+        if any(callable(getattr(bare(seen.modules[above.path]), name, None)) for name in _REWRITES):
+            return False
+        above = above.parent
+    return not shared
+
+
+def pointwise_after(value: Value) -> Iterator[Value]:
+    """A map and what single operations of one map make of it, in turn."""
+    yield value
+    while len(value.uses) == 1 and value.uses[0].shape == value.shape:
+        value = value.uses[0]
+        yield value
+
+
+def within(value: Value, call: Call) -> bool:
+    """Whether a value was made during a call."""
+    inner = value.call
+    while inner is not None and inner is not call:
+        inner = inner.parent
+    return inner is call
+
+
+def inside(call: Call, block: Call) -> bool:
+    """Whether a call happened during another."""
+    above = call.parent
+    while above is not None and above is not block:
+        above = above.parent
+    return above is block
+
+
+def outermost(calls: Iterable[Call]) -> list[Call]:
+    """The calls that did not happen during another of them."""
+    listed = list(calls)
+    return [call for call in listed if not any(inside(call, other) for other in listed)]
+
+
+def made_by_call(seen: Pass, call: Call) -> Spot:  # noqa: ARG001
+    """The place behind one module, whatever the network does there."""
+    return at_output(call, call.returned[0])
+
+
+def at_output(call: Call, value: Value) -> Spot:
+    """The place behind a call: what it returned."""
+    return Spot(host_of(call.path), point_at("output", value), value)
+
+
+def at_input(
+    call: Call, value: Value, argument: int | str | None = None, channels: tuple[int, int] | None = None
+) -> Spot:
+    """The place before a call: one of its arguments, or some channels of its first."""
+    if argument is None:
+        argument = next(key for key, given in call.given.items() if channels or given is value)
+    return Spot(host_of(call.path), point_at("input", value, argument, channels), value)
+
+
+def point_at(side: Side, value: Value, argument: int | str = 0, channels: tuple[int, int] | None = None) -> Point:
+    """The point of a map at a module: its channels' axis and number of axes are those that were seen."""
+    return Point(side, argument, value.axis, len(value.shape), channels=channels)
+
+
+def host_of(path: str) -> str:
+    """The wrapper's path where a wrapped host was seen, so that attention follows what is there already."""
+    return path.removesuffix(f".{HOST}")
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The host's own module, where it carries attention already."""
+    return module.foveate_host if isinstance(module, Attended) else module

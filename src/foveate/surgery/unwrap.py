@@ -1,0 +1,24 @@
+"""The network inside what PyTorch puts around one: a compiled graph, data-parallel training, an average of weights."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+_AROUND = (nn.parallel.DistributedDataParallel, nn.DataParallel, AveragedModel)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself: what ``torch.compile``, DDP or an averaged copy was made of.
+
+    FSDP2's ``fully_shard`` changes a network in place, so there is nothing to look into.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> unwrapped(nn.DataParallel(net)) is net
+        True
+    """
+    compiled = getattr(model, "_orig_mod", None)  # the class is not imported: that takes seconds
+    if isinstance(compiled, nn.Module):
+        return unwrapped(compiled)
+    return unwrapped(model.module) if isinstance(model, _AROUND) else model
