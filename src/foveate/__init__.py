@@ -6,7 +6,27 @@ from foveate.attention import Attention
 from foveate.errors import FoveateError
 from foveate.explain import record
 from foveate.registry import Card, Paper, Spec, create, get, mechanism, names, spec
-from foveate.surgery import attach, attention_parameters, detach, plan
+from foveate.surgery import (
+    attach,
+    attached,
+    attention_parameters,
+    bake,
+    detach,
+    disable,
+    enable,
+    freeze_attention,
+    freeze_host,
+    from_pretrained,
+    load,
+    parameter_groups,
+    plan,
+    push_to_hub,
+    save,
+    status,
+    unfreeze_attention,
+    unfreeze_host,
+    use,
+)
 
 __all__ = [
     "Attention",
@@ -15,14 +35,29 @@ __all__ = [
     "Paper",
     "Spec",
     "attach",
+    "attached",
     "attention_parameters",
+    "bake",
     "create",
     "detach",
+    "disable",
+    "enable",
+    "freeze_attention",
+    "freeze_host",
+    "from_pretrained",
     "get",
+    "load",
     "mechanism",
     "names",
+    "parameter_groups",
     "plan",
+    "push_to_hub",
     "record",
+    "save",
     "spec",
+    "status",
+    "unfreeze_attention",
+    "unfreeze_host",
+    "use",
 ]
 __version__ = "0.1.0"

@@ -71,7 +71,7 @@ class Attention(nn.Module, ABC):
     """A mechanism, or one step of it: same shape in, same shape out.
 
     Attributes:
-        blend: ``None`` for the mechanism as published. After :meth:`start_at_identity` a learned scalar: at 0 the
+        blend: ``None`` for the mechanism as published. After :meth:`start_at_identity` one learned number: at 0 the
             mechanism does nothing, at 1 it is the published one.
         zeros: Names of the parameters that the paper starts at zero and that stop a gradient while they, or too much
             beside them, are zero: a last norm's weight; the bias of a ReLU that may be a bottleneck's only unit.
@@ -110,7 +110,7 @@ class Attention(nn.Module, ABC):
         for step in self.modules():
             if isinstance(step, Attention) and not isinstance(step, Sequence):
                 like = next(step.parameters(), None)
-                zero = torch.zeros((), device=getattr(like, "device", None), dtype=getattr(like, "dtype", None))
+                zero = torch.zeros(1, device=getattr(like, "device", None), dtype=getattr(like, "dtype", None))
                 step.blend = nn.Parameter(zero)
                 for name in step.zeros:
                     nn.init.ones_(step.get_parameter(name))

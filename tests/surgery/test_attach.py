@@ -323,3 +323,13 @@ def test_detach_says_what_is_attached():
         foveate.detach(model)
     with pytest.raises(PlaceError, match="called 'cbam'.*attached: squeeze_excite"):
         foveate.detach(foveate.attach(model, "se"), "cbam")
+
+
+def test_a_checkpoint_that_lacks_a_counter_of_an_attended_norm_is_damaged():
+    model = host("torchvision/resnet18")
+    checkpoint = model.state_dict()
+    del checkpoint["layer4.1.bn2.num_batches_tracked"]
+    with pytest.raises(RuntimeError, match="num_batches_tracked"):
+        model.load_state_dict(checkpoint)
+    with pytest.raises(RuntimeError, match="num_batches_tracked"):
+        foveate.attach(model, "se").load_state_dict(checkpoint)

@@ -166,7 +166,6 @@ def record(model: nn.Module) -> Generator[Recording]:
                 hooks.callback(handle.remove)
             if one.entry is not None:
                 hooks.enter_context(listen(one.module, one.entry, _reporter(recording, one)))
-                continue
             for path, point in maps_of(one.module).items():
                 names = [name for name in path.removesuffix("map").strip("._").split(".") if name != HOST]
                 if ATTENTION in names:  # attached to a part of this attention, and found by itself

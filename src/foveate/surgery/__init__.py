@@ -1,6 +1,42 @@
-"""Putting attention into a network that exists, and taking it out again."""
+"""Putting attention into a network that exists, keeping it, showing it, and taking it out again."""
 
+from foveate.surgery.adapter import load, save
 from foveate.surgery.attach import attach, attention_parameters, detach
+from foveate.surgery.attached import AttachedAttention, attached
+from foveate.surgery.bake import bake
+from foveate.surgery.hub import from_pretrained, push_to_hub
+from foveate.surgery.parameters import (
+    freeze_attention,
+    freeze_host,
+    parameter_groups,
+    unfreeze_attention,
+    unfreeze_host,
+)
 from foveate.surgery.plan import Plan, PlannedPlace, plan
+from foveate.surgery.status import Status, disable, enable, status, use
 
-__all__ = ["Plan", "PlannedPlace", "attach", "attention_parameters", "detach", "plan"]
+__all__ = [
+    "AttachedAttention",
+    "Plan",
+    "PlannedPlace",
+    "Status",
+    "attach",
+    "attached",
+    "attention_parameters",
+    "bake",
+    "detach",
+    "disable",
+    "enable",
+    "freeze_attention",
+    "freeze_host",
+    "from_pretrained",
+    "load",
+    "parameter_groups",
+    "plan",
+    "push_to_hub",
+    "save",
+    "status",
+    "unfreeze_attention",
+    "unfreeze_host",
+    "use",
+]

@@ -63,7 +63,8 @@ class Attended(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             host = self.__dict__.get("_modules", {}).get(HOST)
-            if host is None:  # being built, copied or unpickled
+            # being built, copied or unpickled; or asked to fuse itself to another module, which would stand here alone
+            if host is None or name == "fuse":
                 raise
             return getattr(host, name)
 
@@ -137,7 +138,7 @@ class Blended(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.blend = nn.Parameter(torch.zeros(()))
+        self.blend = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Blend the module's output with its input."""
@@ -184,6 +185,12 @@ def keep_absent_attention(
             for name, seat in place.foveate_seats.items():
                 start = f"{host_path(model, path)}.{ATTENTION}.{name}."
                 ours.setdefault(seat.attachment, []).extend(key for key in current if key.startswith(start))
+    metadata = getattr(state_dict, "_metadata", None)
+    if metadata is not None:  # a norm reads there whether its checkpoint is of the kind that may lack a counter
+        for path in attended_places(model):
+            known = metadata.get(prefix + host_path(model, path))
+            if known is not None:
+                metadata.setdefault(f"{prefix}{path}.{HOST}", known)
     for keys in ours.values():
         there = any(prefix + key in state_dict for key in keys)
         if not there and not any(current[key].is_meta for key in keys):  # on the meta device there is nothing to keep

@@ -18,9 +18,10 @@ from foveate.errors import FoveateWarning, OptionError, PlaceError, nearest
 from foveate.surgery.attended import ATTENTION, HOST, Attended, host_path
 from foveate.surgery.point import Point
 from foveate.surgery.presets import PRESETS
-from foveate.surgery.spots import Spot, made_by_call
+from foveate.surgery.spots import Found, Spot, made_by_call, rewriter
 from foveate.surgery.watch import Pass, Value, watch
 
+_OTHERS = ("residual", "post", "stage", "conv")  # what to suggest in place of a preset that finds nothing
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 
 
@@ -128,10 +129,10 @@ def _host_modules(model: nn.Module) -> list[str]:
 
 def _matching(pattern: At, seen: Pass, names: dict[str, str]) -> list[Spot]:
     if isinstance(pattern, str) and pattern in PRESETS:
-        found = PRESETS[pattern](seen)
+        found = _lasting(seen, PRESETS[pattern](seen))
         if not found.spots:
             reason = f": {found.unusable[0]}" if found.unusable else ""
-            others = [name for name in ("residual", "stage", "conv") if name != pattern and PRESETS[name](seen).spots]
+            others = [name for name in _OTHERS if name != pattern and _lasting(seen, PRESETS[name](seen)).spots]
             instead = f"at='{others[0]}'" if others else f"a pattern such as at='{next(iter(names.values()), '*')}'"
             raise PlaceError(f"no place of the kind '{pattern}' was seen in this network{reason}; try {instead}")
         if found.unusable:
@@ -162,7 +163,26 @@ def _matching(pattern: At, seen: Pass, names: dict[str, str]) -> list[Spot]:
     if not matched:
         near = nearest(pattern, (*PRESETS, *candidates)) if isinstance(pattern, str) else ""
         raise PlaceError(f"{shown} matches no module of this network; {near}".rstrip("; "))
-    return [made_by_call(seen, maps[candidates[name]][0]) for name in matched]
+    found = _lasting(seen, Found([made_by_call(seen, maps[candidates[name]][0]) for name in matched], []))
+    if found.unusable:
+        raise PlaceError(f"{shown} matches what will not last: {found.unusable[0]}")
+    return found.spots
+
+
+def _lasting(seen: Pass, found: Found) -> Found:
+    """Without the places inside modules that rewrite their inside for inference: they would drop attention there."""
+    spots, unusable = list[Spot](), list(found.unusable)
+    for spot in found.spots:
+        calls = seen.calls_of(spot.path)
+        around = rewriter(seen, calls[0]) if calls else None
+        if around is None:
+            spots.append(spot)
+        else:
+            unusable.append(
+                f"'{spot.path}' is inside '{around.path}', which rewrites its inside for inference and would drop or "
+                f"distort what is attached there; name '{around.path}' as a whole"
+            )
+    return Found(spots, unusable)
 
 
 def _feature_map(returned: list[Value]) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from foveate.surgery.residuals import identity, post, pre, residual
 from foveate.surgery.resolutions import neck, skip, stage
-from foveate.surgery.spots import CONVOLUTIONS, Found, Spot, bare, made_by, pointwise_after
+from foveate.surgery.spots import CONVOLUTIONS, Found, Spot, bare, made_by, pointwise_after, within_attention
 from foveate.surgery.watch import Pass
 
 _NORMS = {"batch_norm", "group_norm", "layer_norm", "instance_norm"}
@@ -31,6 +31,8 @@ def conv(seen: Pass) -> Found:
     spots, every = list[Spot](), list[Spot]()
     for value in seen.values:
         if value.operation not in CONVOLUTIONS or not value.is_map or not value.returned_by:
+            continue
+        if within_attention(seen, value.call, itself=True):
             continue
         if len(value.shape) != seen.axes:
             continue  # a convolution along another axis, such as the one of ECA

@@ -18,7 +18,10 @@ from foveate.surgery.spots import (
     outermost,
     point_at,
     pointwise_after,
+    rewriter,
+    rewrites,
     usable,
+    within_attention,
 )
 from foveate.surgery.watch import Call, Pass, Value
 
@@ -44,7 +47,7 @@ def residual(seen: Pass) -> Found:
             continue
         found = made_by(seen, join.branch, join.block)
         if found is None:
-            unusable.append(f"the branch of '{join.block.path}' ends in an operation, not in a module")
+            unusable.append(_why_not(seen, join, "ends in an operation, not in a module"))
         else:
             spots.append(found)
     return Found(spots, unusable)
@@ -68,12 +71,19 @@ def pre(seen: Pass) -> Found:
             and on_branch & set(call.returned)
             and not on_shortcut & set(call.returned)
         )
-        if fork is not None and len(takers) == 1 and fork.is_map and usable(seen, takers[0], join.block):
+        if fork is not None and len(takers) == 1 and fork.is_map and usable(seen, takers[0]):
             spots.append(at_input(takers[0], fork))
         else:
             what = "no one module" if not takers else f"{len(takers)} modules"
-            unusable.append(f"the branch of '{join.block.path}' begins with {what}")
+            unusable.append(_why_not(seen, join, f"begins with {what}"))
     return Found(spots, unusable)
+
+
+def _why_not(seen: Pass, join: Join, otherwise: str) -> str:
+    around = join.block if rewrites(seen, join.block) else rewriter(seen, join.block)
+    if around is None:
+        return f"the branch of '{join.block.path}' {otherwise}"
+    return f"'{around.path}' rewrites itself for inference, and would drop what is attached inside"
 
 
 def post(seen: Pass) -> Found:
@@ -82,7 +92,7 @@ def post(seen: Pass) -> Found:
     last = {id(join.block): join for join in joins(seen) if join.total.is_map}
     for join in last.values():
         call = join.block
-        if call.parent is not None and call.returned and call.returned[0].shape == join.total.shape:
+        if call.parent is not None and len(call.returned) == 1 and call.returned[0].shape == join.total.shape:
             spots.append(at_output(call, call.returned[0]))
             continue
         after = pointwise_after(join.total)
@@ -124,7 +134,8 @@ def joins(seen: Pass) -> list[Join]:
         block = total.call
         if total.operation not in ADDITIONS or len(total.sources) != 2 or block is None or not block.given:
             continue
-        if isinstance(seen.modules[block.path], Attended):  # what attention adds to its input is no join of the host's
+        # what attention adds to its input is no join of the host's
+        if isinstance(seen.modules[block.path], Attended) or within_attention(seen, block, itself=True):
             continue
         # a branch of as many layers as its shortcut, such as a pooling, differs by not being the block's input
         first = block.first

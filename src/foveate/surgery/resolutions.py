@@ -17,6 +17,7 @@ from foveate.surgery.spots import (
     outermost,
     usable,
     within,
+    within_attention,
 )
 from foveate.surgery.watch import Call, Pass, Value
 
@@ -39,7 +40,7 @@ def stage(seen: Pass) -> Found:
         layers = sum(len(_convolved(seen, call)) for call, _ in run)
         stem = number == 0 and layers < 2
         if layers and (run[0][1].positions in joined if joined else not stem):
-            call, value = next(((c, v) for c, v in reversed(run) if usable(seen, c, seen.root)), run[-1])
+            call, value = next(((c, v) for c, v in reversed(run) if usable(seen, c)), run[-1])
             spots.append(at_output(call, value))
     return Found(spots, [])
 
@@ -47,6 +48,8 @@ def stage(seen: Pass) -> Found:
 def _chain(seen: Pass, call: Call) -> Iterator[tuple[Call, Value]]:
     """The modules that a network runs one after the other, each with the one resolution that it ends at."""
     for child in call.children:
+        if within_attention(seen, child):
+            continue
         given = {value.positions for value in child.given.values() if value.positions}
         own = [value for value in child.returned if value.is_map]
         ends = {value.positions for value in own}

@@ -48,7 +48,7 @@ def made_by(seen: Pass, value: Value, block: Call, *, through: bool = True) -> S
             return None
         for call in value.makers:
             inside = call is not block and call.start >= block.start
-            if inside and len(call.returned) == 1 and usable(seen, call, block):
+            if inside and len(call.returned) == 1 and usable(seen, call):
                 return at_output(call, value)
         same = [one for one in value.sources if one.from_input and sorted(one.shape) == sorted(value.shape)]
         if len(same) != 1 or not through:
@@ -57,15 +57,39 @@ def made_by(seen: Pass, value: Value, block: Call, *, through: bool = True) -> S
     return None
 
 
-def usable(seen: Pass, call: Call, block: Call) -> bool:
-    """Whether attention at a module acts once, and stays when the network rewrites itself for inference."""
+def usable(seen: Pass, call: Call) -> bool:
+    """Whether attention at a module acts once, stays when the network rewrites itself, and is not inside attention."""
     shared = len(seen.calls_of(call.path)) > 1 and not any(True for _ in seen.modules[call.path].parameters())
-    above = call.parent
-    while above is not None and above is not block:
-        if any(callable(getattr(bare(seen.modules[above.path]), name, None)) for name in _REWRITES):
-            return False
+    return not shared and rewriter(seen, call) is None and not within_attention(seen, call)
+
+
+def within_attention(seen: Pass, call: Call | None, *, itself: bool = False) -> bool:
+    """Whether a call happened inside attention that the network has of its own, or is one."""
+    above = call if itself or call is None else call.parent
+    while above is not None and above.parent is not None:
+        if above.path in seen.attention:
+            return True
         above = above.parent
-    return not shared
+    return False
+
+
+def rewriter(seen: Pass, call: Call) -> Call | None:
+    """The call around one, short of the network's own, of a module that rewrites its inside for inference.
+
+    It would drop, or fold a norm through, what was attached there.
+    """
+    above = call.parent
+    while above is not None and above.parent is not None:
+        if rewrites(seen, above):
+            return above
+        above = above.parent
+    return None
+
+
+def rewrites(seen: Pass, call: Call) -> bool:
+    """Whether a module has a method that rewrites its inside for inference."""
+    module = bare(seen.modules[call.path])
+    return call.parent is not None and any(callable(getattr(module, name, None)) for name in _REWRITES)
 
 
 def pointwise_after(value: Value) -> Iterator[Value]:

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from foveate.attention import Attention
 from foveate.errors import PlaceError
 from foveate.surgery.attended import ATTENTION, Attended
 from foveate.surgery.axes import channel_axis
+from foveate.surgery.foreign import recognise
 
 LAYERS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
 
@@ -124,12 +126,14 @@ class Pass:
         calls: All calls, in the order in which they ended.
         values: All values, in the order in which they were made.
         modules: The modules that were called, by path.
+        attention: Paths of the network's own attention, known by its class.
     """
 
     root: Call
     calls: list[Call]
     values: list[Value]
     modules: dict[str, nn.Module]
+    attention: frozenset[str] = frozenset()
 
     @property
     def axes(self) -> int:
@@ -173,7 +177,8 @@ def watch(model: nn.Module, example: Any) -> Pass:
     finally:
         for module, flag in training.items():
             module.training = flag
-    return Pass(observer.calls[-1], observer.calls, observer.values, observer.modules)
+    own = (path for path, module in model.named_modules() if isinstance(module, Attention) or recognise(module))
+    return Pass(observer.calls[-1], observer.calls, observer.values, observer.modules, frozenset(own))
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -86,7 +86,7 @@ class _Ears(TorchFunctionMode):
         axes = _axes(shown, dims)
         if "hw->hw" in axes:
             height, width = self.size[:2]
-            pairs = weights.reshape(self.batch, -1, height * width, height * width)  # from its rows, which look
+            pairs = weights.reshape(self.batch, -1, height * width, height * width).mT  # from its rows, which look
             self.report(shown, axes, pairs if "head" in axes else pairs[:, 0], (height, width))
         elif shown.by == "softmax":
             self.report(shown, axes, weights.reshape(self.batch, 1, *self.size), None)

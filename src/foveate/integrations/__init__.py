@@ -1,0 +1,1 @@
+"""Attention inside other packages' trainers: one file a package, which it calls and never copies."""

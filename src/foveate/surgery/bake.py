@@ -1,0 +1,259 @@
+"""Baking: an attended network as plain modules that need nothing but PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim
+from torch.fx.proxy import GraphAppendingTracer
+from torch.utils._pytree import tree_leaves
+
+from foveate.errors import FoveateError, PlaceError
+from foveate.registry import Spec
+from foveate.surgery.attach import _HOOKS, _replace  # pyright: ignore[reportPrivateUsage]
+from foveate.surgery.attended import Absent, attachments, attended_places, host_path
+from foveate.surgery.fingerprint import NOTE
+from foveate.surgery.parameters import FROZEN
+from foveate.surgery.point import Seat, Side
+from foveate.surgery.unwrap import unwrapped
+
+_OURS = __name__.partition(".")[0]
+
+
+def bake(model: nn.Module, example: Tensor | None = None) -> nn.Module:
+    """A copy of an attended network for people who do not have foveate: plain modules, the same outputs bit for bit.
+
+    Every attended module becomes an FX graph of PyTorch's own operations around the host's module. The copy pickles,
+    with ``torch.save(baked, file)``, and runs where foveate is not installed. It is for inference: batch
+    normalisation inside attention uses its statistics for good. Attachments that are disabled are left out.
+
+    Attention cannot be folded into the host's weights, as a norm can: its weights depend on the input.
+
+    A graph belongs to the device and the type of the network when it was baked. The keys of the host's modules that
+    carry attention gain a level, ``bn.host.weight``; all others stay.
+
+    Args:
+        model: An attended network; it is left as it is.
+        example: An input, to compare the two networks with at the end.
+
+    Returns:
+        The copy, in evaluation mode.
+
+    Raises:
+        PlaceError: If nothing is attached.
+        FoveateError: If attention cannot be captured exactly, or the host itself needs foveate.
+
+    Example:
+        >>> import foveate, torch
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval()
+        >>> images = torch.randn(2, 3, 9, 9)
+        >>> baked = bake(foveate.attach(model, "se", at="0", start="paper", example=images))
+        >>> torch.equal(baked(images), model(images)), type(baked[1]).__name__
+        (True, 'ReLU')
+    """
+    inner = unwrapped(model)
+    if not attachments(inner):
+        raise PlaceError("nothing is attached to this network, so there is nothing to bake")
+    baked = copy.deepcopy(inner).eval()
+    graphs: dict[Hashable, fx.GraphModule] = {}
+    with torch.inference_mode(False), torch.no_grad():
+        for path, place in sorted(attended_places(baked).items(), key=lambda item: -item[0].count(".")):
+            where = host_path(baked, path)
+            acting = [
+                (key, seat)
+                for key, seat in place.foveate_seats.items()
+                if seat.attachment not in place.foveate_disabled
+            ]
+            captured = [(key, seat, _captured(place.foveate[key], seat, where, graphs)) for key, seat in acting]
+            host = nn.Identity() if isinstance(place.foveate_host, Absent) else place.foveate_host
+            _replace(baked, place, _joined(host, captured) if captured else host)
+    _forget(baked)
+    strangers = [path for path, module in baked.named_modules() if type(module).__module__.partition(".")[0] == _OURS]
+    if strangers:
+        raise FoveateError(
+            f"the host itself is made of foveate's modules, such as '{strangers[0] or type(baked).__name__}', and "
+            "cannot be freed of foveate"
+        )
+    if example is not None:
+        _compare(inner, baked, example)
+    return baked
+
+
+def _captured(attention: nn.Module, seat: Seat, where: str, graphs: dict[Hashable, fx.GraphModule]) -> fx.GraphModule:
+    """The attention as a graph of PyTorch's operations; captured once where several are alike."""
+    state = tuple((key, value.shape, value.dtype, value.device) for key, value in attention.state_dict().items())
+    alike = (seat.attention, seat.start, seat.point, seat.channels, seat.size, state)
+    known = graphs.get(alike) if isinstance(seat.attention, Spec) else None
+    if known is None:
+        known = _exported(attention, seat, where)
+        graphs[alike] = known
+    return _with_tensors_of(attention, known)
+
+
+def _exported(attention: nn.Module, seat: Seat, where: str) -> fx.GraphModule:
+    awake = _awake(attention)
+    least, tied = int(getattr(attention, "smallest", 1)), getattr(attention, "fixed_size", None)
+    shapes = list(_shapes(seat, least, tied))
+    sides = range(2, len(shapes[0]))
+    dynamic: dict[int, Any] = {0: Dim.DYNAMIC, **{side: Dim.DYNAMIC for side in sides if tied is None}}
+    static = {side for side in sides if all(shape[side] == 1 for shape in shapes)}
+    x = _random(shapes[0], attention)
+    try:
+        dynamic = {axis: size for axis, size in dynamic.items() if axis not in static}
+        whole: Any = torch.export.export(awake, (x,), dynamic_shapes=(dynamic,)).module()
+    except Exception as error:
+        raise FoveateError(
+            f"the attention at '{where}' ({seat.attention}) cannot be captured as a graph, and is not baked: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    graph = _with_tensors_of(awake, fx.GraphModule(whole, _plain(whole.graph)))
+    fits_all = True
+    for shape in shapes:
+        x = _random(shape, attention)
+        same = torch.equal(graph(x), awake(x))
+        if not same and min(shape[2:]) >= least:
+            raise FoveateError(
+                f"the attention at '{where}' ({seat.attention}) gives other results as a graph, for a map of "
+                f"{'×'.join(map(str, shape))}, and is not baked"
+            )
+        fits_all = fits_all and same
+    if not fits_all:
+        _refuse_below(graph.graph, least)
+        graph.recompile()
+    return graph
+
+
+def _plain(graph: fx.Graph) -> fx.Graph:
+    """The operations alone: one tensor in, one out, without the checks of the size it was captured at."""
+    plain, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    for node in graph.nodes:
+        if node.op == "output":
+            plain.output(copies[node.args[0][0]])
+        elif node.op == "placeholder" or (node.users and node.target != "_guards_fn"):
+            copies[node] = plain.node_copy(node, copies.__getitem__)
+            copies[node].meta = {}
+    return plain
+
+
+def _with_tensors_of(attention: nn.Module, graph: fx.GraphModule) -> fx.GraphModule:
+    """A graph with this attention's own parameters and buffers; what only the graph has, such as constants, stays."""
+    root: dict[str, Any] = {}
+    for node in graph.graph.nodes:
+        if node.op in ("get_attr", "call_module"):
+            read = operator.attrgetter(node.target)
+            try:
+                root[node.target] = read(attention)
+            except AttributeError:
+                root[node.target] = read(graph)
+    return fx.GraphModule(root, copy.deepcopy(graph.graph))
+
+
+def _refuse_below(graph: fx.Graph, least: int) -> None:
+    """Check the map's size first: a graph gives wrong results where the attention would shrink the map to nothing."""
+    x = next(node for node in graph.nodes if node.op == "placeholder")
+    with graph.inserting_before(x.next):
+        proxy = fx.Proxy(x, GraphAppendingTracer(graph))
+        message = f"this attention was baked for maps of at least {least}×{least}"
+        torch._assert(proxy.shape[2] >= least, message)  # type: ignore[arg-type]
+        torch._assert(proxy.shape[3] >= least, message)  # type: ignore[arg-type]
+
+
+def _joined(host: nn.Module, captured: list[tuple[str, Seat, fx.GraphModule]]) -> fx.GraphModule:
+    """The wrapper's forward pass, written out for what sits there."""
+    graph = fx.Graph()
+    tracer = GraphAppendingTracer(graph)
+    root: dict[str, Any] = {"host": host}
+    for key, _, module in captured:
+        root[f"attention.{key}"] = module
+    values: dict[str, Any] = {}
+    named: set[str] = set()
+    for parameter in inspect.signature(host.forward).parameters.values():
+        optional = parameter.default is not parameter.empty
+        if parameter.kind is parameter.VAR_KEYWORD or (parameter.kind is parameter.VAR_POSITIONAL and values):
+            continue
+        if optional and not isinstance(parameter.default, bool | int | float | str | None):
+            continue
+        values[parameter.name] = fx.Proxy(graph.placeholder(parameter.name, default_value=parameter.default), tracer)
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            named.add(parameter.name)
+
+    def acting(side: Side) -> Iterator[tuple[Seat, Any]]:
+        for key, seat, _ in captured:
+            if seat.point.side == side:
+                yield seat, lambda x, key=key: tracer.create_proxy("call_module", f"attention.{key}", (x,), {})
+
+    for seat, attention in acting("input"):
+        at = seat.point.argument
+        name = at if isinstance(at, str) else list(values)[at]
+        values[name] = seat.point.act(attention, values[name])
+    args = tuple(value for name, value in values.items() if name not in named)
+    y: Any = tracer.create_proxy("call_module", "host", args, {name: values[name] for name in named})
+    for seat, attention in acting("shortcut"):
+        x = next(iter(values.values()))
+        y = y + (seat.point.act(attention, x) - x)
+    for seat, attention in acting("output"):
+        y = seat.point.act(attention, y)
+    graph.output(y.node)
+    return fx.GraphModule(root, graph)
+
+
+def _awake(attention: nn.Module) -> nn.Module:
+    """A copy with random parameters: one that starts as the identity would hide what a graph does wrong."""
+    awake = copy.deepcopy(attention).eval()
+    for parameter in awake.parameters():
+        parameter.copy_(_random(tuple(parameter.shape), attention))
+    return awake
+
+
+def _shapes(seat: Seat, least: int, tied: tuple[int, int] | None) -> Iterator[tuple[int, ...]]:
+    """Shapes to capture and compare at: the first looks like no other number in sight, the others are unlike it."""
+    point, channels = seat.point, seat.channels
+    if tied is not None:
+        yield from ((batch, channels, *tied) for batch in (3, 1, 5))
+        return
+    count = 2 if point.fold else point.axes - 2
+    signal = point.fold and point.axes == 3  # folded to a map of one column
+    for batch, sides in (
+        (3, (least + 10, least + 12, least + 14)),
+        (1, (least, least, least)),
+        (2, (least + 1, least + 4, least + 2)),
+        (5, (least + 13, least + 3, least + 5)),
+        (2, (1, 1, 1)),
+        (1, (2, 3, 4)),
+        (2, (7, 7, 7)),
+    ):
+        yield (batch, channels, sides[0], 1) if signal else (batch, channels, *sides[:count])
+
+
+def _random(shape: tuple[int, ...], like: nn.Module) -> Tensor:
+    parameter = next((p for p in like.parameters() if p.is_floating_point()), torch.zeros(()))
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return drawn.to(device=parameter.device, dtype=parameter.dtype)
+
+
+def _forget(model: nn.Module) -> None:
+    """Remove what attaching left on the network beside the wrappers."""
+    for module in model.modules():
+        for hook in module.__dict__.pop(_HOOKS, ()):
+            hook.remove()
+        for note in (NOTE, FROZEN):
+            module.__dict__.pop(note, None)
+
+
+def _compare(model: nn.Module, baked: nn.Module, example: Tensor) -> None:
+    training = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            expected, found = (tree_leaves(run.eval()(example)) for run in (model, baked))
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+    pairs = list(zip(expected, found, strict=True))
+    if not all(torch.equal(one, other) if isinstance(one, Tensor) else one == other for one, other in pairs):
+        raise FoveateError("the baked network returns something else for the example: it was not baked")
