@@ -32,7 +32,9 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import mobilenet_backbone
+from torchvision.ops import MultiScaleRoIAlign, box_iou
 from torchvision.transforms import functional as transforms
 
 import foveate
@@ -52,7 +54,10 @@ def classifier() -> nn.Module:
 def detector() -> nn.Module:
     """Faster R-CNN on a pretrained backbone; pyramid and head are new."""
     backbone = mobilenet_backbone(backbone_name="mobilenet_v2", fpn=True, weights=WEIGHTS, trainable_layers=6)
-    return FasterRCNN(backbone, num_classes=4, min_size=240, max_size=320)
+    anchors = AnchorGenerator(((24,), (48,), (96,)), ((0.5, 1.0, 2.0),) * 3)
+    pool = MultiScaleRoIAlign(["0", "1"], 7, 2)
+    sizes = {"min_size": 240, "max_size": 320}
+    return FasterRCNN(backbone, 4, rpn_anchor_generator=anchors, box_roi_pool=pool, **sizes)
 
 
 def unet() -> nn.Module:
@@ -159,8 +164,6 @@ def overlap(said: list[Any], kept: list[Batch]) -> float:
 
 def found(said: list[Any], kept: list[Batch]) -> float:
     """The share of cells that a box of score above a half overlaps by half or more."""
-    from torchvision.ops import box_iou
-
     hits, total = 0, 0
     for outs, (_, targets) in zip(said, kept, strict=True):
         for out, target in zip(outs, targets, strict=True):

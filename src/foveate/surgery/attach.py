@@ -35,6 +35,7 @@ from foveate.surgery.watch import watch
 
 Factory = Callable[[int], nn.Module]
 What = str | Spec | Factory
+Owners = dict[int, list[tuple[nn.Module, str]]]
 _HOOKS = "_foveate_hooks"
 _PARALLEL = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
@@ -140,6 +141,7 @@ def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], module
         wrap(_prepared(model, path))  # refuses here, before the first change
     note_host(model)
     channels_last = _is_channels_last(model)
+    owners = _owners(model)
     for path, how, module in listed:
         host = _prepared(model, path)
         if isinstance(host, Absent):
@@ -153,7 +155,7 @@ def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], module
         attended = wrap(host)
         seat(attended, module.train(host.training), how)
         if attended is not host:
-            _replace(model, host, attended)
+            _replace(model, host, attended, None if isinstance(host, Absent) else owners)
     _watch_loading(model)
 
 
@@ -190,12 +192,13 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
     if not attached or (name is not None and name not in attached):
         there = ", ".join(attached) or "nothing"
         raise PlaceError(f"no attachment {f'called {name!r} ' if name else ''}in this network; attached: {there}")
+    owners = _owners(inner)
     for place in places.values():
         for found in attached:
             if name in (None, found):
                 unseat(place, found)
         if not place.foveate:
-            _replace(inner, place, place.foveate_host)
+            _replace(inner, place, place.foveate_host, owners)
     for path, module in list(inner.named_modules()):
         if isinstance(module, Absent):  # where the host had nothing
             parent, _, attribute = path.rpartition(".")
@@ -353,9 +356,16 @@ def _is_channels_last(model: nn.Module) -> bool:
     return bool(maps) and all(p.is_contiguous(memory_format=torch.channels_last) for p in maps)
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module, owners: Owners | None = None) -> None:
     """Put a module where another stands, everywhere it stands in the host."""
-    for path, module in list(model.named_modules(remove_duplicate=False)):
-        if module is old:
-            parent, _, name = path.rpartition(".")
-            model.get_submodule(parent).add_module(name, new)
+    for parent, name in (owners or _owners(model))[id(old)]:
+        parent.add_module(name, new)
+
+
+def _owners(model: nn.Module) -> Owners:
+    """Who holds each module, and under which names."""
+    owners: Owners = {}
+    for parent in model.modules():
+        for name, child in vars(parent)["_modules"].items():
+            owners.setdefault(id(child), []).append((parent, name))
+    return owners

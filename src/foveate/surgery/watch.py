@@ -9,6 +9,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -142,7 +143,14 @@ class Pass:
 
     def calls_of(self, path: str) -> list[Call]:
         """The calls of one module; more than one if it ran more than once."""
-        return [call for call in self.calls if call.path == path]
+        return self._by_path.get(path, [])
+
+    @cached_property
+    def _by_path(self) -> dict[str, list[Call]]:
+        found: dict[str, list[Call]] = {}
+        for call in self.calls:
+            found.setdefault(call.path, []).append(call)
+        return found
 
 
 def watch(model: nn.Module, example: Any) -> Pass:
