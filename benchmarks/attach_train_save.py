@@ -53,9 +53,11 @@ def classifier() -> nn.Module:
 
 def detector() -> nn.Module:
     """Faster R-CNN on a pretrained backbone; pyramid and head are new."""
-    backbone = mobilenet_backbone(backbone_name="mobilenet_v2", fpn=True, weights=WEIGHTS, trainable_layers=6)
-    anchors = AnchorGenerator(((24,), (48,), (96,)), ((0.5, 1.0, 2.0),) * 3)
-    pool = MultiScaleRoIAlign(["0", "1"], 7, 2)
+    backbone = mobilenet_backbone(
+        backbone_name="mobilenet_v2", fpn=True, weights=WEIGHTS, trainable_layers=6, returned_layers=[2, 3, 5]
+    )
+    anchors = AnchorGenerator(((16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 4)
+    pool = MultiScaleRoIAlign(["0", "1", "2"], 7, 2)
     sizes = {"min_size": 240, "max_size": 320}
     return FasterRCNN(backbone, 4, rpn_anchor_generator=anchors, box_roi_pool=pool, **sizes)
 

@@ -282,6 +282,9 @@ def test_type_device_format_and_training_flag_are_the_hosts(tmp_path):
         half = load(host().bfloat16(), tmp_path / "a")
     assert status(half).attachments[0].dtypes == ("bfloat16",)
     wide = attended().double()
+    with torch.no_grad():
+        for _, parameter in foveate.attention_parameters(wide):
+            parameter.add_(1e-12)  # what float32 cannot hold
     save(wide, tmp_path / "wide")
     assert same(load(host().double(), tmp_path / "wide"), wide, X.double())
 
@@ -584,3 +587,23 @@ def test_no_watching_and_no_shift_of_the_random_stream(tmp_path):
     state = torch.get_rng_state()
     load(fresh, tmp_path / "a")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_sharded_network_is_told_what_to_do(tmp_path):
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    save(attended(), tmp_path / "a")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = attended()
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert status(model).attachments[0].blend == status(attended()).attachments[0].blend
+        with pytest.raises(FoveateError, match="sharded over several processes"):
+            save(model, tmp_path / "b")
+        with pytest.raises(FoveateError, match="load first, shard then"):
+            load(model, tmp_path / "a")
+    finally:
+        distributed.destroy_process_group()
+    assert inside(tmp_path) == ["a"]

@@ -214,13 +214,27 @@ def test_attributes_of_the_host_stay_readable_and_writable():
         _ = place.nonsense
 
 
-def test_a_sequential_host_stays_indexable():
+def test_a_container_host_stays_indexable():
     model = host("torchvision/mobilenet_v2")
-    length = len(model.features[3].conv)
-    foveate.attach(model, "se", at="features.3.conv")
-    assert len(model.features[3].conv) == length
-    assert isinstance(model.features[3].conv[-1], nn.BatchNorm2d)
-    assert [type(m) for m in model.features[3].conv] == [type(m) for m in model.features[3].conv.foveate_host]
+    block = model.features[0]  # a Sequential of torchvision's own class
+    kinds = [type(module) for module in block]
+    foveate.attach(model, "se", at="features.0")
+    assert model.features[0] is not block
+    assert len(model.features[0]) == len(kinds)
+    assert isinstance(model.features[0][-1], nn.ReLU6)
+    assert [type(module) for module in model.features[0]] == kinds
+
+
+def test_what_a_plain_sequential_returns_is_attended_at_its_last_child():
+    """Code that goes through the children of a Sequential, as gradient checkpointing does, would pass it by."""
+    model = host("timm/resnet18")
+    foveate.attach(model, "se", at="layer4", start="paper")
+    places = foveate.surgery.attended.attended_places(model)
+    assert list(places) == ["layer4.1"]
+    with torch.no_grad():
+        expected = model(images(64))
+        model.set_grad_checkpointing(True)
+        assert torch.equal(model.train(False)(images(64)), expected)
 
 
 def test_mode_device_dtype_and_memory_format_are_inherited():
@@ -333,3 +347,5 @@ def test_a_checkpoint_that_lacks_a_counter_of_an_attended_norm_is_damaged():
         model.load_state_dict(checkpoint)
     with pytest.raises(RuntimeError, match="num_batches_tracked"):
         foveate.attach(model, "se").load_state_dict(checkpoint)
+    with pytest.raises(RuntimeError, match="num_batches_tracked"):  # inside an attended container
+        foveate.attach(host("torchvision/resnet18"), "se", at="layer4").load_state_dict(checkpoint)

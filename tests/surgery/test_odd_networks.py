@@ -269,7 +269,12 @@ def test_names_that_would_clash_and_aliases_that_mean_one():
 
 
 def test_a_container_stays_one():
-    model = foveate.attach(resnet8(), "se", at="layer1")
+    class Layer(nn.Sequential):
+        """Of a class of its own, which may do more than call its children in turn."""
+
+    model = resnet8()
+    model.layer1 = Layer(*model.layer1)
+    foveate.attach(model, "se", at="layer1")
     model.layer1[0] = nn.Identity()
     assert isinstance(model.layer1.foveate_host[0], nn.Identity)
     del model.layer1[0]

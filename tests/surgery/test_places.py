@@ -88,12 +88,12 @@ def test_stages_are_resolutions():
 def test_patterns():
     model = torchvision.models.resnet18()
     assert paths(model, "layer1.*.bn2") == ["layer1.0.bn2", "layer1.1.bn2"]
-    assert paths(model, "layer[34]") == ["layer3", "layer4"]
+    assert paths(model, "layer[34]") == ["layer3.1", "layer4.1"]  # a Sequential returns what its last child does
     assert paths(model, "**.bn2")[:2] == ["layer1.0.bn2", "layer1.1.bn2"]
     assert paths(model, re.compile(r"layer\d\.1")) == [f"layer{i}.1" for i in (1, 2, 3, 4)]
     assert paths(model, lambda path, module: isinstance(module, nn.MaxPool2d)) == ["maxpool"]
-    assert paths(model, ["layer1", "layer4"]) == ["layer1", "layer4"]
-    assert paths(model, "layer*", exclude="layer[12]") == ["layer3", "layer4"]
+    assert paths(model, ["layer1", "layer4"]) == ["layer1.1", "layer4.1"]
+    assert paths(model, "layer*", exclude="layer[12]") == ["layer3.1", "layer4.1"]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         "pre": ["1.0.conv1 (input)", "1.1.conv1 (input)", "2.0.conv1 (input)"],
         "post": ["1.0", "1.1", "2.0"],
         "identity": ["1.0.downsample", "1.1.downsample", "2.0.downsample"],
-        "stage": ["1", "2"],
+        "stage": ["1.1", "2.0"],  # what a Sequential returns is its last child's
         "conv": ["0.1", "1.0.bn1", "1.0.bn2", "1.1.bn1", "1.1.bn2", "2.0.bn1", "2.0.bn2"],
     }.items(),
 )

@@ -97,8 +97,9 @@ def test_only_what_was_switched_is_put_back():
     with disable(model, "se"):
         disable(model, "night")
     assert which(model) == "squeeze_excite"
-    enable(model)
-    with disable(model, "se"):
+    disable(model, "se")
+    enable(model, "night")
+    with enable(model, "se"):
         foveate.detach(model, "se")
     assert all(place.foveate_disabled == frozenset() for place in attended_places(model).values())
 

@@ -246,7 +246,12 @@ def _check_buildable(entry: SeatEntry, own: Mapping[str, Tensor]) -> None:
 def _check_host(model: nn.Module, manifest: Manifest, strict: bool) -> None:
     """Refuse another host, or warn of it."""
     here = host_tensors(model)
-    differences = list(_differences(model, manifest, here))
+    sharded = [key for key, value in here.items() if hasattr(value, "full_tensor")]
+    if sharded:
+        raise FoveateError(
+            f"'{sharded[0]}' is sharded over several processes, nothing was loaded: load first, shard then"
+        )
+    differences = _differences(model, manifest, here)
     if not differences:
         return
     unusable = [key for key in manifest.saved if key not in here or kind_of(here[key])[1] != manifest.host[key].shape]

@@ -187,10 +187,10 @@ def keep_absent_attention(
                 ours.setdefault(seat.attachment, []).extend(key for key in current if key.startswith(start))
     metadata = getattr(state_dict, "_metadata", None)
     if metadata is not None:  # a norm reads there whether its checkpoint is of the kind that may lack a counter
-        for path in attended_places(model):
+        for path in [path for path, _ in model.named_modules() if HOST in path.split(".")]:
             known = metadata.get(prefix + host_path(model, path))
             if known is not None:
-                metadata.setdefault(f"{prefix}{path}.{HOST}", known)
+                metadata.setdefault(prefix + path, known)
     for keys in ours.values():
         there = any(prefix + key in state_dict for key in keys)
         if not there and not any(current[key].is_meta for key in keys):  # on the meta device there is nothing to keep

@@ -72,7 +72,7 @@ def pre(seen: Pass) -> Found:
             and not on_shortcut & set(call.returned)
         )
         if fork is not None and len(takers) == 1 and fork.is_map and usable(seen, takers[0]):
-            spots.append(at_input(takers[0], fork))
+            spots.append(at_input(seen, takers[0], fork))
         else:
             what = "no one module" if not takers else f"{len(takers)} modules"
             unusable.append(_why_not(seen, join, f"begins with {what}"))
@@ -93,7 +93,7 @@ def post(seen: Pass) -> Found:
     for join in last.values():
         call = join.block
         if call.parent is not None and len(call.returned) == 1 and call.returned[0].shape == join.total.shape:
-            spots.append(at_output(call, call.returned[0]))
+            spots.append(at_output(seen, call, call.returned[0]))
             continue
         after = pointwise_after(join.total)
         made = next((spot for value in after if (spot := made_by(seen, value, call, through=False))), None)
@@ -117,7 +117,7 @@ def identity(seen: Pass) -> Found:
         if made is not None:
             spots.append(made)
         elif given and join.shortcut is not block.first:  # handed to the block as another argument
-            spots.append(at_input(block, join.shortcut))
+            spots.append(at_input(seen, block, join.shortcut))
         elif join.shortcut is block.first and block.parent is not None and join.total in block.returned:
             spots.append(Spot(host_of(block.path), point_at("shortcut", join.shortcut), join.shortcut))
         elif absent is not None:

@@ -41,7 +41,7 @@ def stage(seen: Pass) -> Found:
         stem = number == 0 and layers < 2
         if layers and (run[0][1].positions in joined if joined else not stem):
             call, value = next(((c, v) for c, v in reversed(run) if usable(seen, c)), run[-1])
-            spots.append(at_output(call, value))
+            spots.append(at_output(seen, call, value))
     return Found(spots, [])
 
 
@@ -107,7 +107,7 @@ def _only_way(seen: Pass, value: Value, total: Value) -> Spot | None:
         if value in block.given.values() and all(use is total for use in value.uses if within(use, block)):
             argument = next(key for key, given in block.given.items() if given is value)
             if isinstance(argument, int) or "[" not in argument:
-                return at_input(block, value, argument)
+                return at_input(seen, block, value, argument)
         block = block.parent
     if total.operation in JOINS and total.axis == value.axis:  # its channels in what the next module is given
         takers = outermost(call for call in seen.calls if call.start > total.serial and call.first is total)
@@ -117,7 +117,7 @@ def _only_way(seen: Pass, value: Value, total: Value) -> Spot | None:
                 break
             first += part.channels
         if len(takers) == 1 and all(within(use, takers[0]) for use in total.uses):
-            return at_input(takers[0], value, channels=(first, first + value.channels))
+            return at_input(seen, takers[0], value, channels=(first, first + value.channels))
     return None
 
 

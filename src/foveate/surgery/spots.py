@@ -49,7 +49,7 @@ def made_by(seen: Pass, value: Value, block: Call, *, through: bool = True) -> S
         for call in value.makers:
             inside = call is not block and call.start >= block.start
             if inside and len(call.returned) == 1 and usable(seen, call):
-                return at_output(call, value)
+                return at_output(seen, call, value)
         same = [one for one in value.sources if one.from_input and sorted(one.shape) == sorted(value.shape)]
         if len(same) != 1 or not through:
             return None
@@ -124,18 +124,36 @@ def outermost(calls: Iterable[Call]) -> list[Call]:
 
 def made_by_call(seen: Pass, call: Call) -> Spot:  # noqa: ARG001
     """The place behind one module, whatever the network does there."""
-    return at_output(call, call.returned[0])
+    return at_output(seen, call, call.returned[0])
 
 
-def at_output(call: Call, value: Value) -> Spot:
-    """The place behind a call: what it returned."""
+def at_output(seen: Pass, call: Call, value: Value) -> Spot:
+    """The place behind a call: what it returned.
+
+    What a plain ``nn.Sequential`` returns is its last child's: attention sits there, because code that goes through
+    its children, as gradient checkpointing does, would pass the container by.
+    """
+    while type(bare(seen.modules[call.path])) is nn.Sequential and call.children:
+        last = call.children[-1]
+        if last.returned != [value] or not usable(seen, last):
+            break
+        call = last
     return Spot(host_of(call.path), point_at("output", value), value)
 
 
 def at_input(
-    call: Call, value: Value, argument: int | str | None = None, channels: tuple[int, int] | None = None
+    seen: Pass,
+    call: Call,
+    value: Value,
+    argument: int | str | None = None,
+    channels: tuple[int, int] | None = None,
 ) -> Spot:
-    """The place before a call: one of its arguments, or some channels of its first."""
+    """The place before a call: one of its arguments, or some channels of its first; of a Sequential, its first child."""
+    while type(bare(seen.modules[call.path])) is nn.Sequential and call.children:
+        first = call.children[0]
+        if first.first is not call.first or not usable(seen, first):
+            break
+        call = first
     if argument is None:
         argument = next(key for key, given in call.given.items() if channels or given is value)
     return Spot(host_of(call.path), point_at("input", value, argument, channels), value)
