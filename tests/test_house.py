@@ -70,7 +70,8 @@ def test_readme_has_the_two_commands_and_ci_runs_them():
         assert command in ci
 
 
-def test_readme_snippets_run():
+def test_readme_snippets_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # one of them saves
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert snippets
     for snippet in snippets:

@@ -509,6 +509,10 @@ def test_folding_that_moves_a_map_is_seen():
     norm = foveate.attach(Block(), "se", at="bn", example=image(16))
     assert lost_by(norm, fold, image(16)) == ["bn"]
     assert lost_by(norm, lambda copied: copied, image(16)) == []
+    convolution = foveate.attach(
+        Block(), "se", at=re.compile("conv"), example=image(16)
+    )  # the norm is fresh: folded, it hides
+    assert lost_by(convolution, fold, image(16)) == ["conv"]
 
 
 def test_export_to_onnx_and_torchscript_agrees(small, tmp_path, monkeypatch):

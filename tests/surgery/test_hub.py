@@ -18,7 +18,7 @@ from foveate.surgery.adapter import save
 from foveate.surgery.hub import from_pretrained, push_to_hub
 from foveate.surgery.status import status
 
-hub = pytest.importorskip("huggingface_hub")
+constants = pytest.importorskip("huggingface_hub.constants")
 
 TOKEN = "hf_right"  # noqa: S105
 
@@ -150,9 +150,9 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-    monkeypatch.setattr(hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr(hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.setattr(hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with Repositories() as repositories:
         thread = threading.Thread(target=repositories.serve_forever, daemon=True)

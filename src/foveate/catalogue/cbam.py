@@ -14,7 +14,6 @@ from foveate.ops.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from foveate.ops.pool import GLOBAL_POOLS
 from foveate.registry import Card, Paper, mechanism
 
-
 _DIMENSIONS = {
     1: (nn.Conv1d, BatchNorm1d, ("w",)),
     2: (nn.Conv2d, BatchNorm2d, ("h", "w")),

@@ -4,6 +4,7 @@ from foveate.surgery.adapter import load, save
 from foveate.surgery.attach import attach, attention_parameters, detach
 from foveate.surgery.attached import AttachedAttention, attached
 from foveate.surgery.bake import bake
+from foveate.surgery.convert import convert, convert_back
 from foveate.surgery.hub import from_pretrained, push_to_hub
 from foveate.surgery.parameters import (
     freeze_attention,
@@ -24,6 +25,8 @@ __all__ = [
     "attached",
     "attention_parameters",
     "bake",
+    "convert",
+    "convert_back",
     "detach",
     "disable",
     "enable",

@@ -8,7 +8,6 @@ longer what they were when attention came, such as a new head.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from foveate.attention import Attention
-from foveate.errors import DataError, FoveateError, FoveateWarning, OptionError, PlaceError
+from foveate.errors import DataError, FoveateError, OptionError, PlaceError
 from foveate.registry import Spec, get
-from foveate.surgery.attach import _free_name as free_name  # pyright: ignore[reportPrivateUsage]
 from foveate.surgery.attach import check_request, put_in
+from foveate.surgery.attach import free_name as free_name  # pyright: ignore[reportPrivateUsage]
 from foveate.surgery.attended import ATTENTION, Blended, attachments, attended_places, host_path
 from foveate.surgery.fingerprint import changed_since_noted, digests, host_tensors, kind_of, shown
 from foveate.surgery.manifest import HostEntry, Manifest, SeatEntry, read_adapter, this_version, write_adapter
 from foveate.surgery.point import Seat
+from foveate.surgery.recognise import check_host
 from foveate.surgery.status import attachment_names, seats_of
 from foveate.surgery.unwrap import unwrapped
 
@@ -107,7 +107,7 @@ def load(
     for entry in manifest.seats:
         check_request(inner, _maker(entry, factories or {}))
     with torch.inference_mode(False), torch.no_grad():
-        _check_host(inner, manifest, strict)
+        check_host(inner, manifest, strict)
         parts = [_Part(entry, _made(entry, factories or {})) for entry in manifest.seats]
         _fill(parts, manifest, tensors, folder)
         there = attachments(inner)
@@ -243,67 +243,6 @@ def _check_buildable(entry: SeatEntry, own: Mapping[str, Tensor]) -> None:
         )
 
 
-def _check_host(model: nn.Module, manifest: Manifest, strict: bool) -> None:
-    """Refuse another host, or warn of it."""
-    here = host_tensors(model)
-    sharded = [key for key, value in here.items() if hasattr(value, "full_tensor")]
-    if sharded:
-        raise FoveateError(
-            f"'{sharded[0]}' is sharded over several processes, nothing was loaded: load first, shard then"
-        )
-    differences = _differences(model, manifest, here)
-    if not differences:
-        return
-    unusable = [key for key in manifest.saved if key not in here or kind_of(here[key])[1] != manifest.host[key].shape]
-    what = "; ".join(differences)
-    if strict or unusable:
-        relax = "" if unusable else "; strict=False puts the attention in all the same"
-        raise FoveateError(f"this is not the host that the attention was saved from, nothing was loaded: {what}{relax}")
-    warnings.warn(f"this is not the host that the attention was saved from: {what}", FoveateWarning, stacklevel=3)
-
-
-def _differences(model: nn.Module, manifest: Manifest, here: Mapping[str, Tensor]) -> list[str]:
-    found: list[str] = []
-    if type(model).__name__ != manifest.host_class:
-        found.append(f"it is a {type(model).__name__}, not a {manifest.host_class}")
-    absent = [key for key in manifest.host if key not in here]
-    other = [key for key in here if key not in manifest.host]
-    if absent:
-        found.append(f"it has no {shown(absent)}")
-    if other:
-        found.append(f"it has {shown(other)} besides")
-    common = {key: entry for key, entry in manifest.host.items() if key in here}
-    shapes = {key: (kind_of(here[key])[1], entry.shape) for key, entry in common.items()}
-    reshaped = [f"{key} is {_sides(now)}, not {_sides(then)}" for key, (now, then) in shapes.items() if now != then]
-    if reshaped:
-        found.append(shown(reshaped))
-    if found:
-        return found
-    if any(value.is_meta for value in here.values()):
-        return ["it is on the meta device and has no weights yet"]
-    comparable: dict[str, Tensor] = {}
-    narrowed: list[str] = []
-    for key, entry in common.items():
-        then = getattr(torch, entry.dtype, here[key].dtype)
-        if entry.digest is not None and torch.promote_types(then, here[key].dtype) == here[key].dtype:
-            comparable[key] = here[key].to(then)  # a wider type holds the same numbers
-        elif entry.digest is not None:
-            narrowed.append(key)
-    now = digests(comparable)
-    changed = [key for key, value in now.items() if value != common[key].digest]
-    if changed:
-        found.append(f"other weights in {shown(changed)}")
-    elif narrowed:
-        was, is_now = common[narrowed[0]].dtype, kind_of(here[narrowed[0]])[0]
-        warnings.warn(
-            f"{shown(narrowed)} was {was} and is {is_now}, so it cannot be seen whether the host is the same: convert "
-            "it after loading",
-            FoveateWarning,
-            stacklevel=4,
-        )
-    return found
-
-
 def _fill(parts: list[_Part], manifest: Manifest, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Give the built modules their tensors, if the file holds these and no others."""
     wanted = {
@@ -374,7 +313,3 @@ def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
 def _on_its_own(value: Tensor) -> Tensor:
     """A copy on the CPU that shares memory with nothing, which safetensors asks for."""
     return value.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _sides(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "a scalar"

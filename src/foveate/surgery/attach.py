@@ -36,7 +36,7 @@ from foveate.surgery.watch import watch
 Factory = Callable[[int], nn.Module]
 What = str | Spec | Factory
 Owners = dict[int, list[tuple[nn.Module, str]]]
-_HOOKS = "_foveate_hooks"
+HOOKS = "_foveate_hooks"
 _PARALLEL = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
 
@@ -99,7 +99,7 @@ def attach(
         places = find_places(inner, at, watched_with, stages, exclude)
         with torch.random.fork_rng(devices=[]):
             modules = [build(attention, place, start, guessed=example is None) for place in places]
-        name = _free_name(inner, attention, name)
+        name = free_name(inner, attention, name)
         label = attention if isinstance(attention, Spec) else _factory_name(attention)
         seats = [
             Seat(name, label, start, point_for(place, module), place.channels, place.size)
@@ -155,7 +155,7 @@ def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], module
         attended = wrap(host)
         seat(attended, module.train(host.training), how)
         if attended is not host:
-            _replace(model, host, attended, None if isinstance(host, Absent) else owners)
+            replace_module(model, host, attended, None if isinstance(host, Absent) else owners)
     _watch_loading(model)
 
 
@@ -198,7 +198,7 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
             if name in (None, found):
                 unseat(place, found)
         if not place.foveate:
-            _replace(inner, place, place.foveate_host, owners)
+            replace_module(inner, place, place.foveate_host, owners)
     for path, module in list(inner.named_modules()):
         if isinstance(module, Absent):  # where the host had nothing
             parent, _, attribute = path.rpartition(".")
@@ -207,8 +207,8 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
     for module in inner.modules():
         if not attended_places(module):
             forget_host(module)
-        if _HOOKS in module.__dict__ and not attended_places(module):
-            for hook in module.__dict__.pop(_HOOKS):
+        if HOOKS in module.__dict__ and not attended_places(module):
+            for hook in module.__dict__.pop(HOOKS):
                 hook.remove()
     return model
 
@@ -301,8 +301,8 @@ def _check_shape(module: object, place: Place) -> None:
 
 def _watch_loading(model: nn.Module) -> None:
     """Once for a network: its own checkpoint keeps loading, and keys are reported as they are saved."""
-    if _HOOKS not in model.__dict__:
-        model.__dict__[_HOOKS] = (
+    if HOOKS not in model.__dict__:
+        model.__dict__[HOOKS] = (
             model.register_load_state_dict_pre_hook(keep_absent_attention),
             model.register_load_state_dict_post_hook(name_keys_as_saved),
         )
@@ -332,7 +332,7 @@ def _factory_name(attention: Factory) -> str:
     return getattr(attention, "__name__", type(attention).__name__)
 
 
-def _free_name(model: nn.Module, attention: Spec | Factory, wanted: str | None) -> str:
+def free_name(model: nn.Module, attention: Spec | Factory, wanted: str | None) -> str:
     taken = attachments(model)
     if wanted is not None:
         if not wanted.isidentifier() or "__" in wanted or hasattr(nn.ModuleDict, wanted):
@@ -356,7 +356,7 @@ def _is_channels_last(model: nn.Module) -> bool:
     return bool(maps) and all(p.is_contiguous(memory_format=torch.channels_last) for p in maps)
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module, owners: Owners | None = None) -> None:
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module, owners: Owners | None = None) -> None:
     """Put a module where another stands, everywhere it stands in the host."""
     for parent, name in (owners or _owners(model))[id(old)]:
         parent.add_module(name, new)

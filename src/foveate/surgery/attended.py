@@ -19,6 +19,9 @@ from foveate.surgery.point import Seat, Side
 # where the attention of a place stands in its state dict: `bn.weight` is the host's, `bn.foveate.cbam...` is ours
 ATTENTION = "foveate"
 HOST = "foveate_host"
+# what rewrites a module for inference: whoever goes through the network finds the host itself, and would call it twice,
+# or put what it returns in the wrapper's place
+_REWRITES = ("fuse", "reparameterize", "switch_to_deploy")
 _HOST = f"{HOST}."
 
 
@@ -63,8 +66,7 @@ class Attended(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             host = self.__dict__.get("_modules", {}).get(HOST)
-            # being built, copied or unpickled; or asked to fuse itself to another module, which would stand here alone
-            if host is None or name == "fuse":
+            if host is None or name in _REWRITES:  # being built, copied or unpickled
                 raise
             return getattr(host, name)
 

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from foveate.errors import FoveateError, PlaceError
 from foveate.registry import Spec
-from foveate.surgery.attach import _HOOKS, _replace  # pyright: ignore[reportPrivateUsage]
+from foveate.surgery.attach import HOOKS, replace_module  # pyright: ignore[reportPrivateUsage]
 from foveate.surgery.attended import Absent, attachments, attended_places, host_path
 from foveate.surgery.fingerprint import NOTE
 from foveate.surgery.parameters import FROZEN
@@ -72,7 +72,7 @@ def bake(model: nn.Module, example: Tensor | None = None) -> nn.Module:
             ]
             captured = [(key, seat, _captured(place.foveate[key], seat, where, graphs)) for key, seat in acting]
             host = nn.Identity() if isinstance(place.foveate_host, Absent) else place.foveate_host
-            _replace(baked, place, _joined(host, captured) if captured else host)
+            replace_module(baked, place, _joined(host, captured) if captured else host)
     _forget(baked)
     strangers = [path for path, module in baked.named_modules() if type(module).__module__.partition(".")[0] == _OURS]
     if strangers:
@@ -240,7 +240,7 @@ def _random(shape: tuple[int, ...], like: nn.Module) -> Tensor:
 def _forget(model: nn.Module) -> None:
     """Remove what attaching left on the network beside the wrappers."""
     for module in model.modules():
-        for hook in module.__dict__.pop(_HOOKS, ()):
+        for hook in module.__dict__.pop(HOOKS, ()):
             hook.remove()
         for note in (NOTE, FROZEN):
             module.__dict__.pop(note, None)

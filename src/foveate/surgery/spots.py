@@ -122,7 +122,7 @@ def outermost(calls: Iterable[Call]) -> list[Call]:
     return [call for call in listed if not any(inside(call, other) for other in listed)]
 
 
-def made_by_call(seen: Pass, call: Call) -> Spot:  # noqa: ARG001
+def made_by_call(seen: Pass, call: Call) -> Spot:
     """The place behind one module, whatever the network does there."""
     return at_output(seen, call, call.returned[0])
 
