@@ -18,11 +18,11 @@ from benchmarks.coverage.networks import SOURCES, Network, networks
 from benchmarks.coverage.one import MECHANISMS, examine
 from benchmarks.coverage.verdicts import passes, state
 
-from foveate.attention import Attention
-from foveate.surgery import attach as surgery
+from foveate.attention import Attention, Gate
 from foveate.surgery import attended
 
 ROOT = Path(__file__).parents[1]
+SURGERY = sys.modules["foveate.surgery.attach"]  # the package has a function of that name
 NEEDS = {"smp": "segmentation_models_pytorch", "monai": "monai", "ultralytics": "cv2", "timm": "timm"}
 EXPECTED = {
     "torchvision/resnet18": ("residual", 8),
@@ -63,8 +63,8 @@ def test_attention_attaches_to_the_sample_and_leaves_it_what_it_was(name: str):
     assert captured.count(True) == (name in CAPTURED)
 
 
-def skip_attention(self, *args, **kwargs):
-    return self.foveate_host(*args, **kwargs)
+def leave_as_it_is(self, x, weights, context):
+    return x
 
 
 def start_halfway(self):
@@ -84,10 +84,10 @@ def answer_nothing(self, name):
 
 SABOTAGE = {
     "the blend does not start at zero": (Attention, "start_at_identity", start_halfway, "identity"),
-    "attention is skipped": (attended.Attended, "__call__", skip_attention, "gradients"),
-    "attention is skipped, and nobody is told": (attended.Attended, "__call__", skip_attention, "acts"),
-    "damage is filled in": (surgery, "keep_absent_attention", fill_in_everything, "damaged_attention"),
-    "the host's damage is filled in": (surgery, "keep_absent_attention", fill_in_everything, "damaged_host"),
+    "attention does nothing": (Gate, "recalibrate", leave_as_it_is, "gradients"),
+    "attention that learned does nothing": (Gate, "recalibrate", leave_as_it_is, "acts"),
+    "damage is filled in": (SURGERY, "keep_absent_attention", fill_in_everything, "damaged_attention"),
+    "the host's damage is filled in": (SURGERY, "keep_absent_attention", fill_in_everything, "damaged_host"),
     "the wrapper hides the host's attributes": (attended.Attended, "__getattr__", answer_nothing, "attributes"),
 }
 

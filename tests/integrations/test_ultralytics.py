@@ -393,7 +393,8 @@ def test_attention_learns_and_is_in_the_checkpoints_and_in_the_average(small, sq
     assert attention_state(yolo.model).keys() == started.keys()  # what train() loads in the end
 
 
-def test_a_run_is_resumed_from_its_checkpoint(small, squares, tmp_path):
+@pytest.mark.parametrize("by", ["checkpoint", "path"])
+def test_a_run_is_resumed_from_its_checkpoint(small, squares, tmp_path, by):
     yolo = attach(YOLO(small), "cbam", at=PLACES)
 
     def interrupt(trainer):
@@ -416,9 +417,10 @@ def test_a_run_is_resumed_from_its_checkpoint(small, squares, tmp_path):
             assert attention_state(network).keys() == held.keys()
             assert all(torch.equal(attention_state(network)[key], value) for key, value in held.items())
 
-    resumed = keep(YOLO(last))
+    # by path, what the YOLO itself carries does not count
+    resumed = keep(YOLO(last)) if by == "checkpoint" else attach(YOLO(small), "eca", at="model.3")
     resumed.add_callback("on_pretrain_routine_end", look)
-    resumed.train(resume=True)
+    resumed.train(resume=True if by == "checkpoint" else str(last))
     assert seen == {"first": 1, "moments": len(saved["optimizer"]["state"])}
     assert seen["moments"] > 24
     assert resumed.trainer.epoch == 2

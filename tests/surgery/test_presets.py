@@ -273,6 +273,10 @@ def test_a_module_that_rewrites_itself_for_inference_is_taken_as_a_whole():
             return x + self.branch(x)
 
     assert names(Residual(), "residual", X) == ["branch"]
+    with pytest.raises(PlaceError, match="'branch.bn' is inside 'branch', which rewrites its inside"):
+        find_places(Residual(), "**.bn", X)
+    found = find_places(Residual(), "branch", X, exclude="**.bn")  # what is only left out may be anywhere
+    assert [place.path for place in found] == ["branch"]
     assert names(Residual(), "conv", X) == ["branch"]  # no kernel larger than one position: all of them
 
 

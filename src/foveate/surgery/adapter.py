@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from foveate.attention import Attention
 from foveate.errors import DataError, FoveateError, OptionError, PlaceError
 from foveate.registry import Spec, get
-from foveate.surgery.attach import check_request, put_in
-from foveate.surgery.attach import free_name as free_name  # pyright: ignore[reportPrivateUsage]
+from foveate.surgery.attach import check_request, free_name, put_in
 from foveate.surgery.attended import ATTENTION, Blended, attachments, attended_places, host_path
 from foveate.surgery.fingerprint import changed_since_noted, digests, host_tensors, kind_of, shown
 from foveate.surgery.manifest import HostEntry, Manifest, SeatEntry, read_adapter, this_version, write_adapter

@@ -14,6 +14,7 @@ from foveate.attention import Attention
 from foveate.errors import FoveateError, OptionError, PlaceError, check_choice
 from foveate.registry import Spec, aliases, get, parse
 from foveate.surgery.attended import (
+    ANSWERED,
     ATTENTION,
     Absent,
     Blended,
@@ -157,6 +158,7 @@ def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], module
         if attended is not host:
             replace_module(model, host, attended, None if isinstance(host, Absent) else owners)
     _watch_loading(model)
+    model.__dict__.setdefault(ANSWERED, set()).update(how.attachment for _, how, _ in listed)
 
 
 def point_for(place: Place, module: nn.Module) -> Point:
@@ -210,6 +212,7 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
         if HOOKS in module.__dict__ and not attended_places(module):
             for hook in module.__dict__.pop(HOOKS):
                 hook.remove()
+            module.__dict__.pop(ANSWERED, None)
     return model
 
 
@@ -333,6 +336,11 @@ def _factory_name(attention: Factory) -> str:
 
 
 def free_name(model: nn.Module, attention: Spec | Factory, wanted: str | None) -> str:
+    """What an attachment will be called: as was asked for, or the first free name from the mechanism's.
+
+    Raises:
+        OptionError: If the name that was asked for is taken, or is no plain word.
+    """
     taken = attachments(model)
     if wanted is not None:
         if not wanted.isidentifier() or "__" in wanted or hasattr(nn.ModuleDict, wanted):

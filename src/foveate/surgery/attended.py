@@ -19,6 +19,8 @@ from foveate.surgery.point import Seat, Side
 # where the attention of a place stands in its state dict: `bn.weight` is the host's, `bn.foveate.cbam...` is ours
 ATTENTION = "foveate"
 HOST = "foveate_host"
+# under this name a module that attach was called with notes the attachments that it answers for when it is loaded
+ANSWERED = "_foveate_names"
 # what rewrites a module for inference: whoever goes through the network finds the host itself, and would call it twice,
 # or put what it returns in the wrapper's place
 _REWRITES = ("fuse", "reparameterize", "switch_to_deploy")
@@ -46,6 +48,8 @@ class Attended(nn.Module):
         self.foveate_seats: dict[str, Seat] = {}
         self.foveate_disabled: frozenset[str] = frozenset()
         self.training = host.training
+        if "type" in vars(host):  # an attribute under the name of a method, as ultralytics sets it
+            self.__dict__["type"] = host.type
         self.register_state_dict_post_hook(_hide_host)
         self.register_load_state_dict_pre_hook(_find_host)
 
@@ -193,10 +197,14 @@ def keep_absent_attention(
             known = metadata.get(prefix + host_path(model, path))
             if known is not None:
                 metadata.setdefault(prefix + path, known)
-    for keys in ours.values():
-        there = any(prefix + key in state_dict for key in keys)
+    inside = f"{prefix}{_HOST}" if isinstance(model, Attended) else prefix  # its own hook has renamed these by now
+    for name, keys in ours.items():
+        if name not in model.__dict__.get(ANSWERED, ()):  # attached through another module, which sees all of it
+            continue
+        where = {key: (prefix if key.startswith(f"{ATTENTION}.") else inside) + key for key in keys}
+        there = any(where[key] in state_dict for key in keys)
         if not there and not any(current[key].is_meta for key in keys):  # on the meta device there is nothing to keep
-            state_dict.update({prefix + key: current[key] for key in keys})
+            state_dict.update({where[key]: current[key] for key in keys})
 
 
 def name_keys_as_saved(model: nn.Module, incompatible: Any) -> None:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from foveate.errors import FoveateError, PlaceError
 from foveate.registry import Spec
-from foveate.surgery.attach import HOOKS, replace_module  # pyright: ignore[reportPrivateUsage]
+from foveate.surgery.attach import HOOKS, replace_module
 from foveate.surgery.attended import Absent, attachments, attended_places, host_path
 from foveate.surgery.fingerprint import NOTE
 from foveate.surgery.parameters import FROZEN

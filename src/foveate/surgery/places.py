@@ -95,7 +95,8 @@ def find_places(
     seen = watch(model, default_example(model) if example is None else example)
     names = {path: host_path(model, path) for path in _host_modules(model)}
     chosen = [spot for pattern in _listed(at) for spot in _matching(pattern, seen, names)]
-    without = {_identity(spot) for pattern in _listed(exclude) for spot in _matching(pattern, seen, names)}
+    left_out = [spot for pattern in _listed(exclude) for spot in _matching(pattern, seen, names, leave=True)]
+    without = set(map(_identity, left_out))
     spots = list({_identity(spot): spot for spot in chosen if _identity(spot) not in without}.values())
     if not spots:
         raise PlaceError("nothing is left: `at` names nothing that is not excluded")
@@ -127,7 +128,8 @@ def _host_modules(model: nn.Module) -> list[str]:
     ]
 
 
-def _matching(pattern: At, seen: Pass, names: dict[str, str]) -> list[Spot]:
+def _matching(pattern: At, seen: Pass, names: dict[str, str], *, leave: bool = False) -> list[Spot]:
+    """The places that a pattern names; of those that are only to be left out, also the ones that would not last."""
     if isinstance(pattern, str) and pattern in PRESETS:
         found = _lasting(seen, PRESETS[pattern](seen))
         if not found.spots:
@@ -163,7 +165,10 @@ def _matching(pattern: At, seen: Pass, names: dict[str, str]) -> list[Spot]:
     if not matched:
         near = nearest(pattern, (*PRESETS, *candidates)) if isinstance(pattern, str) else ""
         raise PlaceError(f"{shown} matches no module of this network; {near}".rstrip("; "))
-    found = _lasting(seen, Found([made_by_call(seen, maps[candidates[name]][0]) for name in matched], []))
+    spots = [made_by_call(seen, maps[candidates[name]][0]) for name in matched]
+    found = _lasting(seen, Found(spots, []))
+    if leave:
+        return spots
     if found.unusable:
         raise PlaceError(f"{shown} matches what will not last: {found.unusable[0]}")
     return found.spots

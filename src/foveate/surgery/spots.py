@@ -148,7 +148,7 @@ def at_input(
     argument: int | str | None = None,
     channels: tuple[int, int] | None = None,
 ) -> Spot:
-    """The place before a call: one of its arguments, or some channels of its first; of a Sequential, its first child."""
+    """The place before a call: an argument, or some channels of the first; before a Sequential, its first child."""
     while type(bare(seen.modules[call.path])) is nn.Sequential and call.children:
         first = call.children[0]
         if first.first is not call.first or not usable(seen, first):

@@ -6,8 +6,9 @@ A network is not read from tables of known architectures; it is run once on an e
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -171,7 +172,7 @@ def watch(model: nn.Module, example: Any) -> Pass:
     observer = _Observer(args, kwargs)
     try:
         model.eval()
-        with torch.inference_mode(False), torch.no_grad(), observer.listening_to(model), observer:
+        with _uncompiled(), torch.inference_mode(False), torch.no_grad(), observer.listening_to(model), observer:
             model(*args, **kwargs)
     except PlaceError:
         raise
@@ -187,6 +188,13 @@ def watch(model: nn.Module, example: Any) -> Pass:
             module.training = flag
     own = (path for path, module in model.named_modules() if isinstance(module, Attention) or recognise(module))
     return Pass(observer.calls[-1], observer.calls, observer.values, observer.modules, frozenset(own))
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Run compiled parts as they were written: watching a graph would compile it anew, with the hooks in it."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to import it takes seconds
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
