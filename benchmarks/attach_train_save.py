@@ -114,7 +114,7 @@ def nuclei(data: Path) -> tuple[list[Batch], list[Batch]]:
         label = next((data / "dsb2018-nuclei/labels").glob(f"{path.stem}*"))
         image = Image.open(path).convert("RGB").resize((192, 192))
         mask = Image.open(label).resize((192, 192), Image.Resampling.NEAREST)
-        inside = (transforms.pil_to_tensor(mask) > 0).float()
+        inside = (transforms.pil_to_tensor(mask).int() > 0).float()  # the masks have sixteen bits
         items.append((transforms.normalize(transforms.to_tensor(image), MEAN, DEVIATION), inside))
     kept, shown = items[::6], [item for number, item in enumerate(items) if number % 6]
     return _batches(shown, 10), _batches(kept, 20)
@@ -294,6 +294,12 @@ def main() -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
             rows.append(row | json.loads(done.stdout.splitlines()[-1]))
         print(json.dumps(rows[-1], indent=2))
+    if arguments.out.exists():  # of another run with --only
+        before = json.loads(arguments.out.read_text())["rows"]
+        names = [row["network"] for row in rows]
+        rows = sorted(
+            [row for row in before if row["network"] not in names] + rows, key=lambda r: [*CASES].index(r["network"])
+        )
     result = {"question": __doc__.splitlines()[0], "rows": rows, "conditions": Conditions.here().as_dict()}
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -38,6 +38,8 @@ class Outcome:
 
 Check = Callable[[Attachment], None]
 MARK = f".{ATTENTION}."
+# by these a module folds itself for inference; with attention around it, whoever looks for them must not find them
+REWRITES = ("fuse", "reparameterize", "switch_to_deploy")
 
 
 def identity(made: Attachment) -> None:
@@ -55,7 +57,7 @@ def keys(made: Attachment) -> None:
 
 
 def attributes(made: Attachment) -> None:
-    """Every module is found under its path, and answers every public name as it did."""
+    """Every module is found under its path, and answers every public name as it did; folding for inference is hidden."""
     for path, module in made.host.modules.items():
         found = made.model.get_submodule(path)
         bare = found.foveate_host if isinstance(found, Attended) else found
@@ -63,7 +65,10 @@ def attributes(made: Attachment) -> None:
         assert found.training == module.training, f"'{path}' changed its mode"
         if not isinstance(found, Attended):
             continue
-        for name in made.host.attributes[path]:
+        hidden = [name for name in REWRITES if name in made.host.attributes[path]]
+        if hidden:
+            made.notes["hidden on purpose"] = ", ".join(hidden)
+        for name in made.host.attributes[path].keys() - set(REWRITES):
             assert hasattr(found, name), f"'{path}' no longer answers '{name}'"
             ours, theirs = getattr(found, name), getattr(module, name)
             # a property may make a new object each time it is asked

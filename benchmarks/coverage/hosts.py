@@ -56,9 +56,9 @@ class Host:
         with torch.no_grad():
             return (self.model if model is None else model).eval()(self.x)
 
-    def learn_from(self, model: nn.Module, mode: str) -> Any:
+    def learn_from(self, model: nn.Module, mode: str, step: int) -> Any:
         """What a network returns in one of its modes, with a graph; a training detector returns its losses."""
-        torch.manual_seed(0)
+        torch.manual_seed(step)  # of two steps with stochastic depth, one may drop a branch for every image
         model.train(mode != "evaluation mode")
         with torch.enable_grad():
             if mode.startswith("features"):

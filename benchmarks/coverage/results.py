@@ -94,7 +94,7 @@ def _compact(report: Report) -> Report:
         if result["at"]:
             line.pop("refused", None)  # the presets before it, which have no places here
         why = {check: reason for check, reason in result["why"].items() if not _said_by_the_page(reason)}
-        further = {key: note for key, note in result.items() if key.endswith(("_graph", "_position"))}
+        further = {key: note for key, note in result.items() if key.endswith(("_graph", "_position", "_purpose"))}
         mechanisms[name] = {**line, "checks": checks, **further, **({"why": why} if why else {})}
     kept = ("name", "family", "kind", "bonus", "parameters", "input", "depth", *TROUBLES)
     line = {key: report[key] for key in kept if key in report and report[key] not in ("convolutional", False)}

@@ -135,7 +135,7 @@ def at_output(seen: Pass, call: Call, value: Value) -> Spot:
     """
     while type(bare(seen.modules[call.path])) is nn.Sequential and call.children:
         last = call.children[-1]
-        if last.returned != [value] or not usable(seen, last):
+        if last.returned != [value] or not usable(seen, last) or _elsewhere(seen, last, call):
             break
         call = last
     return Spot(host_of(call.path), point_at("output", value), value)
@@ -151,12 +151,17 @@ def at_input(
     """The place before a call: an argument, or some channels of the first; before a Sequential, its first child."""
     while type(bare(seen.modules[call.path])) is nn.Sequential and call.children:
         first = call.children[0]
-        if first.first is not call.first or not usable(seen, first):
+        if first.first is not call.first or not usable(seen, first) or _elsewhere(seen, first, call):
             break
         call = first
     if argument is None:
         argument = next(key for key, given in call.given.items() if channels or given is value)
     return Spot(host_of(call.path), point_at("input", value, argument, channels), value)
+
+
+def _elsewhere(seen: Pass, child: Call, call: Call) -> bool:
+    """Whether a child runs outside of the module that was called too."""
+    return len(seen.calls_of(child.path)) > len(seen.calls_of(call.path))
 
 
 def point_at(side: Side, value: Value, argument: int | str = 0, channels: tuple[int, int] | None = None) -> Point:

@@ -29,7 +29,7 @@ def differs(some, others):
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_network_compiled_before_attach_runs_with_attention_and_after_detach_without(backend, given, resnet8, images):
     network, x = resnet8(), images()
-    plain = network(x)
+    plain, original = network(x), network.state_dict()
     compiled = torch.compile(network, backend=backend)
     torch.testing.assert_close(compiled(x), plain, **CLOSE)
     target = compiled if given.startswith("what") else network
@@ -37,6 +37,7 @@ def test_a_network_compiled_before_attach_runs_with_attention_and_after_detach_w
     attended = network(x)
     assert differs(attended, plain)
     torch.testing.assert_close(compiled(x), attended, **CLOSE)
+    network.load_state_dict(original)  # strict, whichever of the two was given
     foveate.detach(target)
     assert torch.equal(network(x), plain)
     torch.testing.assert_close(compiled(x), plain, **CLOSE)
