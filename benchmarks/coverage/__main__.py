@@ -66,7 +66,8 @@ def _run(arguments: argparse.Namespace, *, only_list: bool) -> None:
             families[f"{source}/{network.family}"] += 1
             if arguments.each_family and families[f"{source}/{network.family}"] > arguments.each_family:
                 continue
-            if arguments.again or not results.is_done(results.path_of(arguments.out, network.name), digest):
+            there = results.path_of(arguments.out, network.name)
+            if arguments.again or not results.is_done(there, digest, arguments.without):
                 without = tuple(arguments.without)
                 jobs.append(workers.Job(network.name, network.name in SAMPLE, arguments.hybrids, without))
     if only_list:

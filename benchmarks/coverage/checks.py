@@ -57,7 +57,7 @@ def keys(made: Attachment) -> None:
 
 
 def attributes(made: Attachment) -> None:
-    """Every module is found under its path, and answers every public name as it did; folding for inference is hidden."""
+    """Every module is found under its path, and answers every public name as it did, but those that fold it."""
     for path, module in made.host.modules.items():
         found = made.model.get_submodule(path)
         bare = found.foveate_host if isinstance(found, Attended) else found

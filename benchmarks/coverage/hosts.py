@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -56,10 +57,13 @@ class Host:
         with torch.no_grad():
             return (self.model if model is None else model).eval()(self.x)
 
-    def learn_from(self, model: nn.Module, mode: str, step: int) -> Any:
+    def learn_from(self, model: nn.Module, mode: str) -> Any:
         """What a network returns in one of its modes, with a graph; a training detector returns its losses."""
-        torch.manual_seed(step)  # of two steps with stochastic depth, one may drop a branch for every image
+        torch.manual_seed(0)
         model.train(mode != "evaluation mode")
+        for module in model.modules():
+            if re.search("drop|stochastic", type(module).__name__, re.IGNORECASE):
+                module.eval()  # two steps are few: what is dropped in both has no gradient
         with torch.enable_grad():
             if mode.startswith("features"):
                 detector: Any = model

@@ -44,8 +44,8 @@ def _learn(host: Host, model: nn.Module, mode: str) -> list[str]:
     """Two steps; the names of the attention parameters that had no gradient in either."""
     parameters = dict(attention_parameters(model))
     moved: set[str] = set()
-    for step in range(2):
-        loss = _loss(host.learn_from(model, mode, step))
+    for _ in range(2):
+        loss = _loss(host.learn_from(model, mode))
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
             if gradient is not None and bool(gradient.isfinite().all()) and bool((gradient != 0).any()):

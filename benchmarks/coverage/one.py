@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 import foveate
 from foveate.errors import FoveateError, PlaceError
@@ -136,6 +135,7 @@ def _with(host: Host, mechanism: str, left_out: dict[str, str]) -> Report:
         if result["at"] or "places" in result["checks"] or not elsewhere:
             break
     if result["at"] is None:
+        _bare(host)
         result["checks"].setdefault("places", False)
         result["why"].setdefault("places", REFUSED)
         return result
@@ -152,9 +152,15 @@ def _with(host: Host, mechanism: str, left_out: dict[str, str]) -> Report:
         result["checks"][name], result["why"][name] = None, why
     result.update({name.replace(" ", "_"): note for name, note in made.notes.items()})
     result["seconds"] = round(time.process_time() - started, 1)
-    if any(isinstance(module, nn.Module) for module in attended_places(host.model).values()):
-        foveate.detach(host.model)  # the check of that name failed: the next mechanism wants the host bare
+    _bare(host)
     return result
+
+
+def _bare(host: Host) -> None:
+    """Take out what a failure left behind: the next mechanism wants the host as it was."""
+    if attended_places(host.model):
+        foveate.detach(host.model)
+        host.model.load_state_dict(host.state)
 
 
 def _spec(host: Host, mechanism: str, at: str) -> str:

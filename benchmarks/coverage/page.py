@@ -137,6 +137,7 @@ chance. Inputs are two random images of the smallest of several sizes that the n
 - {depths["one"]} networks of over {LARGE:,} parameters are checked in full with one mechanism; with the others it is
   `places`, `identity`, `keys`, `attributes`, `damaged_attention` and `detach`.
 - {depths["meta"]} networks of over {HUGE:,} parameters are checked on the meta device, where there are no values.
+- In `gradients`, dropout and stochastic depth; two steps are few, and what both drop has no gradient.
 - What the network itself, without attention, cannot do either: see below."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,12 @@ def write(path: Path, data: Report) -> None:
     write_text(path, json.dumps(data, indent=1) + "\n")
 
 
-def is_done(path: Path, foveate_hash: str) -> bool:
-    """Whether there is a result of this source, with no check left for later."""
+def is_done(path: Path, foveate_hash: str, without: Iterable[str] = ()) -> bool:
+    """Whether there is a result of this source, with no other checks left for later than these."""
     if not path.is_file():
         return False
     report = json.loads(path.read_text())
-    return report["foveate"] == foveate_hash and not report.get("without")
+    return report["foveate"] == foveate_hash and set(report.get("without", ())) <= set(without)
 
 
 def read(folder: Path) -> list[Report]:

@@ -26,9 +26,9 @@ import foveate
 from foveate.errors import FoveateError, FoveateWarning, MissingExtraError, OptionError, PlaceError
 from foveate.integrations.folding import lost_by
 from foveate.integrations.ultralytics import Transfer, attach, attended_trainer, detach, keep
+from foveate.surgery.adapters.transplant import attention_state, transplant
 from foveate.surgery.attended import attended_places, host_path
 from foveate.surgery.rebuilders import warn_of_rebuild
-from foveate.surgery.transplant import attention_state, transplant
 
 PLACES = "model.*.m.*.cv2"
 TASKS = {
@@ -552,7 +552,7 @@ def test_a_trainer_crosses_to_another_process_as_ddp_sends_it(small, squares, tm
     torch.save({"trainer": type(trainer), "args": vars(trainer.args)}, sent, pickle_module=cloudpickle)
     code = f"""
 import torch
-from foveate.surgery.transplant import attention_state
+from foveate.surgery.adapters.transplant import attention_state
 state = torch.load({str(sent)!r}, weights_only=False)
 trainer = state["trainer"](overrides=state["args"])
 trainer.model = {str(small)!r}

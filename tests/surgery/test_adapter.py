@@ -22,7 +22,7 @@ from torch import nn
 import foveate
 from foveate import hosts
 from foveate.errors import DataError, FoveateError, FoveateWarning, OptionError, PlaceError
-from foveate.surgery.adapter import load, save
+from foveate.surgery.adapters.adapter import load, save
 from foveate.surgery.attended import attended_places
 from foveate.surgery.status import disable, status, use
 
@@ -146,7 +146,7 @@ def test_a_fresh_process(tmp_path):
     program = f"""
         import torch
         from foveate import hosts
-        from foveate.surgery.adapter import load
+        from foveate.surgery.adapters.adapter import load
         model = hosts.build("foveate/resnet8", classes=10).eval()
         model.load_state_dict(torch.load({str(tmp_path / "host.pt")!r}))
         x, y = torch.load({str(tmp_path / "io.pt")!r})
@@ -531,7 +531,7 @@ def test_killed_while_writing_leaves_no_partial_folder_under_the_name(tmp_path):
     program = f"""
         import time, torch, foveate
         from pathlib import Path
-        from foveate.surgery.adapter import save
+        from foveate.surgery.adapters.adapter import save
         write = Path.write_text
         def slow(self, *args, **kwargs):
             print("writing", flush=True)
@@ -607,3 +607,54 @@ def test_a_sharded_network_is_told_what_to_do(tmp_path):
     finally:
         distributed.destroy_process_group()
     assert inside(tmp_path) == ["a"]
+
+
+def test_the_order_at_a_shared_place_comes_back(tmp_path):
+    model = attended("se", at="layer1.0.bn2", name="first", start="paper")
+    foveate.attach(model, "cbam", at="layer1.0.bn2", name="second", start="paper", example=X)
+    save(awake(model), tmp_path / "both")
+    save(model, tmp_path / "second", "second")
+    for other in (False, True):
+        fresh = host()
+        if other:
+            foveate.attach(fresh, "eca", at="layer1.0.bn2", name="mine")
+        load(fresh, tmp_path / "second")
+        load(fresh, tmp_path / "both")
+        place = attended_places(fresh)["layer1.0.bn2"]
+        expected = ["mine"] * other + ["first", "second"]
+        assert list(place.foveate) == list(place.foveate_seats) == expected
+        assert same(fresh, model)  # eca starts as the identity
+    back = foveate.attach(host(), "cbam", at="layer1.0.bn2", name="second", start="paper", example=X)
+    foveate.attach(back, "se", at="layer1.0.bn2", name="first", start="paper", example=X)
+    assert same(load(back, tmp_path / "both"), model)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_the_switch_comes_back_when_tensors_are_exchanged(saved, tmp_path):
+    model = attended("se")
+    if not saved:
+        disable(model)
+    save(model, tmp_path / "a")
+    fresh = attended("se", seed=3)
+    if saved:
+        disable(fresh)
+    load(fresh, tmp_path / "a")
+    assert status(fresh).attachments[0].enabled is saved
+    assert same(fresh, model)
+
+
+def test_what_is_no_network_or_no_path(tmp_path):
+    model = attended()
+    save(model, tmp_path / "a")
+    for call in (
+        lambda: save(3, tmp_path / "b"),
+        lambda: load(3, tmp_path / "a"),
+        lambda: load(3, tmp_path / "nothing"),
+        lambda: foveate.from_pretrained(3, tmp_path / "a"),
+    ):
+        with pytest.raises(OptionError, match=r"a network is a torch\.nn\.Module, not int"):
+            call()
+    for nowhere, kind in ((None, "NoneType"), (3, "int"), (b"a", "bytes")):
+        for act in (save, load, foveate.from_pretrained):
+            with pytest.raises(OptionError, match=rf"path.*not {kind}"):
+                act(model, nowhere)

@@ -14,7 +14,7 @@ from torch import nn
 
 import foveate
 from foveate import hosts
-from foveate.errors import FoveateError, PlaceError
+from foveate.errors import FoveateError, OptionError, PlaceError
 from foveate.surgery.attended import attended_places
 from foveate.surgery.bake import bake
 from foveate.surgery.point import Point
@@ -296,7 +296,130 @@ def test_an_example_compares_at_the_end(monkeypatch):
 
     module = sys.modules[bake.__module__]
     right = module._joined
-    monkeypatch.setattr(module, "_joined", lambda host, captured: nn.Sequential(right(host, captured), nn.ReLU()))
+    monkeypatch.setattr(module, "_joined", lambda *given: nn.Sequential(right(*given), nn.ReLU()))
     with pytest.raises(FoveateError, match="something else"):
         bake(model, images(2, 3, 24, 24))
     assert model.training
+
+
+class Open(nn.Module):
+    """Takes anything, and uses all of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, *maps, **how):
+        return self.conv(maps[0] + maps[1] * how["g"]) * how["mode"][1]
+
+
+class Defaults(Open):
+    def forward(self, x, y=None, *, g=1.0, mode=(0, 1), kind=torch.float32):
+        return super().forward(x, x if y is None else y, g=g, mode=mode).to(kind)
+
+
+class Required(Open):
+    def forward(self, x, y=None, *, g, mode=frozenset((1, 2))):
+        return super().forward(x, y, g=g, mode=(0, sum(mode)))
+
+
+class Calls(nn.Module):
+    """Calls its part with two maps and two keywords, or as it is told."""
+
+    def __init__(self, part, twice=False):
+        super().__init__()
+        self.stem, self.part, self.twice = nn.Conv2d(3, 8, 3), part, twice
+
+    def forward(self, x):
+        x = self.stem(x)
+        more = {} if type(self.part).__name__ == "Required" else {"mode": (1, 2)}
+        y = self.part(x, x.relu(), g=3.0, **more)
+        return self.part(y, x, y, g=2.0, **more) if self.twice else y
+
+
+@pytest.mark.parametrize("part", [Open, Defaults, Required])
+@pytest.mark.parametrize("side", ["output", "input", "shortcut"])
+def test_a_host_of_any_signature_is_called_as_in_the_example(part, side, tmp_path):
+    torch.manual_seed(0)
+    model = foveate.attach(Calls(part()).eval(), "se", at="part", start="paper", example=images(1, 3, 9, 9))
+    place = attended_places(model)["part"]
+    for key, seat in place.foveate_seats.items():
+        place.foveate_seats[key] = replace(seat, point=Point(side))
+    awake(model)
+    check(model, bake(model, images(2, 3, 9, 9)), [(2, 3, 9, 9), (1, 3, 12, 8)])
+    torch.save(bake(model, images(2, 3, 9, 9)), tmp_path / "baked.pt")
+    check(model, torch.load(tmp_path / "baked.pt", weights_only=False), [(2, 3, 9, 9)])
+    if part is Defaults:
+        check(model, bake(model), [(2, 3, 9, 9)])
+    else:
+        with pytest.raises(FoveateError, match=r"'part' \(\w+\).*example"):
+            bake(model)
+
+
+def test_a_host_that_is_called_in_two_ways_is_refused():
+    model = foveate.attach(Calls(Open()).eval(), "se", at="part", example=images(1, 3, 9, 9))
+    model.twice = True
+    with pytest.raises(FoveateError, match=r"'part' \(Open\).*in several ways"):
+        bake(model, images(1, 3, 9, 9))
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, one, two):
+        return self.conv(one) + self.conv(two)
+
+
+def test_an_example_of_several_arguments():
+    one, two = images(2, 3, 9, 9), images(2, 3, 9, 9) + 1
+    for example in ((one, two), {"one": one, "two": two}):
+        model = awake(foveate.attach(Pair().eval(), "se", at="conv", example=example))
+        baked = bake(model, example)
+        with torch.no_grad():
+            assert torch.equal(baked(one, two), model(one, two))
+
+
+def test_a_shortcut_is_attended_before_the_host_changes_it():
+    class InPlace(nn.Module):
+        def forward(self, x, y):
+            y.mul_(3.0)
+            return x + y
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.part = nn.Conv2d(3, 8, 3), InPlace()
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.part(x, x + 1)
+
+    torch.manual_seed(0)
+    model = foveate.attach(Both().eval(), "se", at="part", start="paper", example=images(1, 3, 9, 9))
+    place = attended_places(model)["part"]
+    place.foveate_seats["squeeze_excite"] = replace(
+        place.foveate_seats["squeeze_excite"], point=Point("shortcut", argument=1)
+    )
+    awake(model)
+    x = images(2, 3, 9, 9)
+    with torch.no_grad():
+        given = model.stem(x)
+        attended = place.foveate["squeeze_excite"](given + 1)
+        expected = given + (given + 1) * 3.0 + (attended - (given + 1))
+        torch.testing.assert_close(bake(model)(x), expected)
+
+
+def test_nothing_of_ours_is_left_in_the_copy():
+    model = foveate.attach(network(), "se")
+    foveate.freeze_host(model)
+    model[1].__dict__["_foveate_later"] = 1
+    left = [key for module in bake(model).modules() for key in vars(module) if key.startswith("_foveate")]
+    assert left == []
+    assert "_foveate_later" in vars(model[1])
+
+
+def test_what_is_no_network():
+    with pytest.raises(OptionError, match=r"a network is a torch\.nn\.Module, not int"):
+        bake(3)

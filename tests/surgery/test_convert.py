@@ -445,3 +445,45 @@ def test_every_layout_reads_what_it_writes(name):
             fc.bias.data.zero_()
     again = convert(convert_back(ours, name), layout=name)
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_what_is_no_source_no_layout_and_no_host():
+    for source in (3, None, {"state_dict": 5}, [torch.zeros(1)]):
+        with pytest.raises(OptionError, match="a module or a state dict"):
+            convert(source)
+        with pytest.raises(OptionError, match="a module or a state dict"):
+            convert(source, host=ResNet())
+    state = random(ResNet(NETWORKS["authors.cbam"])).state_dict()
+    for layout in (3, 0, ["timm.se"]):
+        for call in (
+            lambda layout=layout: convert(TutorialSE(C), layout=layout),
+            lambda layout=layout: convert(TutorialSE(C).state_dict(), layout=layout),
+            lambda layout=layout: convert(state, layout=layout, host=ResNet()),
+            lambda layout=layout: convert_back(foveate.create("se", C), layout),
+        ):
+            with pytest.raises(OptionError, match="a layout is named by a word"):
+                call()
+    for call in (lambda: convert(state, host=3), lambda: convert_back(3, "timm.se")):
+        with pytest.raises(OptionError, match=r"a network is a torch\.nn\.Module, not int"):
+            call()
+
+
+def test_a_host_keeps_its_weights_when_attention_cannot_be_put_in(monkeypatch):
+    state = random(ResNet(NETWORKS["authors.cbam"])).state_dict()
+    host = ResNet()
+    host.layer2[0].bn2.foveate = "a name of its own"
+    before = {key: value.clone() for key, value in host.state_dict().items()}
+    with pytest.raises(FoveateError, match="of its own"):
+        convert(state, host=host)
+    after = host.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
+    assert not attended_places(host)
+
+
+def test_a_compiled_host_is_seen_through_and_a_parallel_one_refused():
+    theirs = random(ResNet(NETWORKS["authors.cbam"]))
+    compiled = torch.compile(ResNet(), backend="eager")
+    assert convert(theirs.state_dict(), host=compiled) is compiled
+    same_outputs(compiled._orig_mod, theirs, images())
+    with pytest.raises(FoveateError, match="attach first, wrap then"):
+        convert(theirs.state_dict(), host=nn.DataParallel(ResNet()))

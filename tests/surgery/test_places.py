@@ -12,7 +12,7 @@ import foveate
 from foveate import hosts
 from foveate.errors import PlaceError
 from foveate.surgery.places import find_places
-from foveate.surgery.watch import watch
+from foveate.surgery.places.watch import watch
 
 
 def paths(model, at="residual", **kwargs):

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from foveate import surgery
 from foveate.errors import FoveateError, FoveateWarning, MissingExtraError, OptionError, PlaceError
 from foveate.integrations.folding import lost_by
+from foveate.surgery.adapters.transplant import attention_state, transplant
 from foveate.surgery.attach import What
 from foveate.surgery.attended import Attended, attachments, attended_places
 from foveate.surgery.places import At
 from foveate.surgery.rebuilders import LOST
-from foveate.surgery.transplant import attention_state, transplant
 
 
 def attach(

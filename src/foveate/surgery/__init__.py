@@ -1,11 +1,11 @@
 """Putting attention into a network that exists, keeping it, showing it, and taking it out again."""
 
-from foveate.surgery.adapter import load, save
+from foveate.surgery.adapters.adapter import load, save
+from foveate.surgery.adapters.hub import from_pretrained, push_to_hub
 from foveate.surgery.attach import attach, attention_parameters, detach
 from foveate.surgery.attached import AttachedAttention, attached
 from foveate.surgery.bake import bake
 from foveate.surgery.convert import convert, convert_back
-from foveate.surgery.hub import from_pretrained, push_to_hub
 from foveate.surgery.parameters import (
     freeze_attention,
     freeze_host,

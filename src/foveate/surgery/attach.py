@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from keyword import iskeyword
 from typing import Any, Literal
 
 import torch
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 from foveate.attention import Attention
 from foveate.errors import FoveateError, OptionError, PlaceError, check_choice
 from foveate.registry import Spec, aliases, get, parse
+from foveate.surgery.adapters.fingerprint import forget_host, note_host
 from foveate.surgery.attended import (
     ANSWERED,
     ATTENTION,
+    HOST,
     Absent,
+    Attended,
     Blended,
     attachments,
     attended_places,
@@ -27,12 +31,12 @@ from foveate.surgery.attended import (
     unseat,
     wrap,
 )
-from foveate.surgery.fingerprint import forget_host, note_host
 from foveate.surgery.places import At, Place, default_example, find_places
+from foveate.surgery.places.residuals import joins
+from foveate.surgery.places.watch import Pass, watch
 from foveate.surgery.point import Point, Seat
 from foveate.surgery.rebuilders import warn_of_rebuild
 from foveate.surgery.unwrap import unwrapped
-from foveate.surgery.watch import watch
 
 Factory = Callable[[int], nn.Module]
 What = str | Spec | Factory
@@ -64,7 +68,7 @@ def attach(
         attention: A mechanism's name, ``"name:option=value"``, a :class:`~foveate.registry.Spec`, or a function from
             channels to a module that keeps the shape of a feature map.
         at: Where: a preset (``"residual"``, ``"pre"``, ``"post"``, ``"identity"``, ``"stage"``, ``"skip"``, ``"neck"``,
-            ``"conv"``; :mod:`foveate.surgery.presets`), a path, glob, regular expression or function, or several
+            ``"conv"``; :mod:`foveate.surgery.places.presets`), a path, glob, regular expression or function, or several
             (:func:`foveate.surgery.places.find_places`).
         start: ``"identity"``, for a trained network; or ``"paper"``, the paper's initialisation, for training from
             scratch.
@@ -95,32 +99,55 @@ def attach(
     attention = check_request(model, attention)
     inner = unwrapped(model)
     warn_of_rebuild(inner)
+    name = free_name(inner, attention, name)
     watched_with = default_example(inner) if example is None else example
     with torch.inference_mode(False):
         places = find_places(inner, at, watched_with, stages, exclude)
         with torch.random.fork_rng(devices=[]):
             modules = [build(attention, place, start, guessed=example is None) for place in places]
-        name = free_name(inner, attention, name)
         label = attention if isinstance(attention, Spec) else _factory_name(attention)
         seats = [
             Seat(name, label, start, point_for(place, module), place.channels, place.size)
             for place, module in zip(places, modules, strict=True)
         ]
         put_in(inner, [place.path for place in places], seats, modules)
-        ran = {call.path for call in watch(inner, watched_with).calls}
-    silent = [
-        path
-        for path, place in attended_places(inner).items()
-        if path not in ran and any(seat.attachment == name for seat in place.foveate_seats.values())
-    ]
-    if silent:
-        silent_host = host_path(inner, silent[0])
-        detach(inner, name)
-        raise PlaceError(
-            f"the network calls '{silent_host}' through another reference than its place among the modules, such as a "
-            "list of its own, so attention there would never run; nothing was attached"
-        )
+        _check_that_it_acts(inner, name, watched_with)
     return model
+
+
+def _check_that_it_acts(model: nn.Module, name: str, example: Any) -> None:
+    """Watch the network with its attention; take it out again where it does not do what was promised.
+
+    Raises:
+        PlaceError: If the network no longer runs, or calls a module past its place, or attention past its branch.
+    """
+    try:
+        seen = watch(model, example)
+        wrong = next(_wrongs(model, name, seen), None)
+    except PlaceError as error:
+        detach(model, name)
+        raise PlaceError(f"with attention in it this network no longer runs; nothing was attached. {error}") from error
+    if wrong is not None:
+        detach(model, name)
+        raise PlaceError(f"{wrong}; nothing was attached")
+
+
+def _wrongs(model: nn.Module, name: str, seen: Pass) -> Iterator[str]:
+    shortcuts = {value for join in joins(seen) for value in (join.shortcut,)}
+    for path, place in attended_places(model).items():
+        keys = [key for key, how in place.foveate_seats.items() if how.attachment == name]
+        where = host_path(model, path)
+        calls = seen.calls_of(path)
+        if keys and (not calls or len(calls) < len(seen.calls_of(f"{path}.{HOST}"))):
+            yield (
+                f"the network calls '{where}' through another reference than its place among the modules, such as a "
+                "list of its own, so attention there would not always run"
+            )
+        if any(f"{path}.{ATTENTION}.{key}" not in seen.acted for key in keys):
+            yield f"attention at '{where}' is never given the map that it should act on"
+        absent = isinstance(place.foveate_host, Absent)
+        if keys and absent and not any(value in shortcuts for call in calls for value in call.returned):
+            yield f"the network puts '{where}' somewhere else than on its shortcut"
 
 
 def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], modules: Iterable[nn.Module]) -> None:
@@ -202,10 +229,11 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
         if not place.foveate:
             replace_module(inner, place, place.foveate_host, owners)
     for path, module in list(inner.named_modules()):
-        if isinstance(module, Absent):  # where the host had nothing
-            parent, _, attribute = path.rpartition(".")
-            delattr(inner.get_submodule(parent), attribute)
-            setattr(inner.get_submodule(parent), attribute, None)
+        parent, _, attribute = path.rpartition(".")
+        owner = inner.get_submodule(parent)
+        if isinstance(module, Absent) and not isinstance(owner, Attended):  # where the host had nothing
+            delattr(owner, attribute)
+            setattr(owner, attribute, None)
     for module in inner.modules():
         if not attended_places(module):
             forget_host(module)
@@ -292,8 +320,14 @@ def _check_shape(module: object, place: Place) -> None:
     shape = (1, *place.shape[1:])
     x = torch.randn(shape, generator=None if torch.get_default_device().type == "meta" else torch.Generator())
     before, training = x.clone(), module.training
-    with torch.no_grad():
-        out = module.eval()(x)
+    try:
+        with torch.no_grad():
+            out = module.eval()(x)
+    except Exception as error:  # whatever a stranger's module raises, the place belongs to the sentence
+        raise OptionError(
+            f"{type(module).__name__} does not run on the map of '{place}', {'×'.join(map(str, shape))} "
+            f"({type(error).__name__}: {error})"
+        ) from error
     module.train(training)
     if not x.is_meta and not torch.equal(x, before):
         raise OptionError(f"attention leaves its input as it is, and {type(module).__name__} changes it in place")
@@ -342,8 +376,11 @@ def free_name(model: nn.Module, attention: Spec | Factory, wanted: str | None) -
         OptionError: If the name that was asked for is taken, or is no plain word.
     """
     taken = attachments(model)
+    reserved = nn.ModuleDict()  # an instance: it has attributes that the class has not
     if wanted is not None:
-        if not wanted.isidentifier() or "__" in wanted or hasattr(nn.ModuleDict, wanted):
+        is_word = isinstance(wanted, str) and wanted.isidentifier()  # pyright: ignore[reportUnnecessaryIsInstance]
+        plain = is_word and not iskeyword(wanted) and "__" not in wanted
+        if not plain or hasattr(reserved, wanted):
             raise OptionError(f"an attachment is named by a plain word such as 'day' or 'set_2', not {wanted!r}")
         if wanted in taken:
             raise OptionError(f"there is an attachment called '{wanted}' already: choose another name or detach it")
@@ -354,7 +391,7 @@ def free_name(model: nn.Module, attention: Spec | Factory, wanted: str | None) -
         name = re.sub(r"\W+|__+", "_", _factory_name(attention)).strip("_").lower() or "attention"
     number = 2
     free = name
-    while free in taken or hasattr(nn.ModuleDict, free):
+    while free in taken or hasattr(reserved, free) or iskeyword(free):
         free, number = f"{name}_{number}", number + 1
     return free
 

@@ -57,10 +57,11 @@ class Attended(nn.Module):
         """Attend to the input, run the host, attend to the shortcut and to the output; each where it is asked for."""
         for seat, attention in _acting(self, "input"):
             args, kwargs = seat.point.act_on_argument(attention, args, kwargs)
+        # before the host, which may change its input in place
+        shortcuts = [seat.point.change(attention, args, kwargs) for seat, attention in _acting(self, "shortcut")]
         y = self.foveate_host(*args, **kwargs)
-        for seat, attention in _acting(self, "shortcut"):
-            x = next(iter((*args, *kwargs.values())))
-            y = y + (seat.point.act(attention, x) - x)
+        for change in shortcuts:
+            y = y + change
         for seat, attention in _acting(self, "output"):
             y = seat.point.act(attention, y)
         return y
@@ -70,7 +71,8 @@ class Attended(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             host = self.__dict__.get("_modules", {}).get(HOST)
-            if host is None or name in _REWRITES:  # being built, copied or unpickled
+            # being built, copied or unpickled; what Python itself asks for is the wrapper's to answer or not
+            if host is None or name in _REWRITES or name.startswith("__"):
                 raise
             return getattr(host, name)
 

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from foveate.errors import FoveateError, PlaceError
 from foveate.registry import Spec
+from foveate.surgery.adapters.fingerprint import NOTE
 from foveate.surgery.attach import HOOKS, replace_module
 from foveate.surgery.attended import Absent, attachments, attended_places, host_path
-from foveate.surgery.fingerprint import NOTE
 from foveate.surgery.parameters import FROZEN
 from foveate.surgery.point import Seat, Side
 from foveate.surgery.unwrap import unwrapped

@@ -20,7 +20,7 @@ class Point:
     Attributes:
         side: ``"output"``, what the module returns; ``"input"``, what it is given; ``"shortcut"``, the copy of a
             block's input that the block adds to its branch: ``block(x) + (attention(x) - x)``.
-        argument: Of an input: its position among the arguments, or its keyword.
+        argument: Of an input or a shortcut: its position among the arguments, or its keyword.
         axis: Which axis counts channels: 1, or the last in networks that keep them last.
         axes: How many axes the map has, batch and channels included: 4 for images, 3 for signals, 5 for volumes.
         fold: Whether a map of other than four axes is folded to four, for mechanisms that do not ask how positions lie.
@@ -54,6 +54,11 @@ class Point:
             return attention(x)
         folded = x.unsqueeze(-1) if self.axes == 3 else x.flatten(2, self.axes - 2)
         return attention(folded).reshape(x.shape)
+
+    def change(self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """What attention adds to the argument of a call that it acts on."""
+        x = kwargs[self.argument] if isinstance(self.argument, str) else args[self.argument]
+        return self.act(attention, x) - x
 
     def act_on_argument(
         self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

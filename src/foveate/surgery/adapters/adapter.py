@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from foveate.attention import Attention
 from foveate.errors import DataError, FoveateError, OptionError, PlaceError
 from foveate.registry import Spec, get
+from foveate.surgery.adapters.fingerprint import changed_since_noted, digests, host_tensors, kind_of, shown
+from foveate.surgery.adapters.manifest import HostEntry, Manifest, SeatEntry, read_adapter, this_version, write_adapter
+from foveate.surgery.adapters.recognise import check_host
 from foveate.surgery.attach import check_request, free_name, put_in
 from foveate.surgery.attended import ATTENTION, Blended, attachments, attended_places, host_path
-from foveate.surgery.fingerprint import changed_since_noted, digests, host_tensors, kind_of, shown
-from foveate.surgery.manifest import HostEntry, Manifest, SeatEntry, read_adapter, this_version, write_adapter
 from foveate.surgery.point import Seat
-from foveate.surgery.recognise import check_host
 from foveate.surgery.status import attachment_names, seats_of
 from foveate.surgery.unwrap import unwrapped
 

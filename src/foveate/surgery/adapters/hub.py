@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from foveate.errors import DataError, FoveateError, MissingExtraError
-from foveate.surgery.adapter import Factories, described, load
-from foveate.surgery.manifest import JSON, TENSORS, Manifest, write_adapter
+from foveate.surgery.adapters.adapter import Factories, described, load
+from foveate.surgery.adapters.manifest import JSON, TENSORS, Manifest, write_adapter
 
 CARD = "README.md"
 
@@ -98,7 +98,7 @@ def from_pretrained(
 
     Example:
         >>> import foveate, tempfile
-        >>> from foveate.surgery.adapter import save
+        >>> from foveate.surgery.adapters.adapter import save
         >>> from foveate.surgery.status import status
         >>> host = foveate.attach(foveate.hosts.build("foveate/resnet8", classes=10), "eca")
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from foveate.surgery.residuals import joins
-from foveate.surgery.spots import (
+from foveate.surgery.places.residuals import joins
+from foveate.surgery.places.spots import (
     ADDITIONS,
     CONVOLUTIONS,
     JOINS,
@@ -14,19 +14,25 @@ from foveate.surgery.spots import (
     at_input,
     at_output,
     made_by,
+    nested,
     outermost,
     usable,
     within,
     within_attention,
 )
-from foveate.surgery.watch import Call, Pass, Value
+from foveate.surgery.places.watch import Call, Pass, Value
 
 
 def stage(seen: Pass) -> Found:
     """The end of each resolution, on the network's way down."""
     runs: list[list[tuple[Call, Value]]] = []
     for call, value in _chain(seen, seen.root):
-        if _is_answer(seen, value) or len(value.shape) != seen.axes or (runs and value.positions == 1):
+        if (
+            not call.alone
+            or _is_answer(seen, value)
+            or len(value.shape) != seen.axes
+            or (runs and value.positions == 1)
+        ):
             continue
         if runs and value.positions > runs[-1][-1][1].positions:
             break  # the way up again
@@ -106,10 +112,12 @@ def _only_way(seen: Pass, value: Value, total: Value) -> Spot | None:
     while block is not None and block.parent is not None:  # an argument of a decoder block that only joins it
         if value in block.given.values() and all(use is total for use in value.uses if within(use, block)):
             argument = next(key for key, given in block.given.items() if given is value)
-            if isinstance(argument, int) or "[" not in argument:
+            if not nested(argument):
                 return at_input(seen, block, value, argument)
         block = block.parent
     if total.operation in JOINS and total.axis == value.axis:  # its channels in what the next module is given
+        if sum(part.channels for part in total.sources) != total.channels:  # joined along another axis
+            return None
         takers = outermost(call for call in seen.calls if call.start > total.serial and call.first is total)
         first = 0
         for part in total.sources:

@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from foveate import hosts
 from foveate.errors import FoveateWarning, OptionError, PlaceError, nearest
 from foveate.surgery.attended import ATTENTION, HOST, Attended, host_path
+from foveate.surgery.places.presets import PRESETS
+from foveate.surgery.places.spots import Found, Spot, made_by_call, rewriter
+from foveate.surgery.places.watch import Call, Pass, watch
 from foveate.surgery.point import Point
-from foveate.surgery.presets import PRESETS
-from foveate.surgery.spots import Found, Spot, made_by_call, rewriter
-from foveate.surgery.watch import Pass, Value, watch
 
+# what Python's translation of a glob puts around it, which differs between its versions
+_OPENS = fnmatch.translate("x").index("x")
+_CLOSES = len(fnmatch.translate("x")) - _OPENS - 1
 _OTHERS = ("residual", "post", "stage", "conv")  # what to suggest in place of a preset that finds nothing
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 
@@ -80,7 +83,7 @@ def find_places(
 
     Args:
         model: The network.
-        at: A preset (:mod:`foveate.surgery.presets`): ``"residual"``, ``"pre"``, ``"post"``, ``"identity"``,
+        at: A preset (:mod:`foveate.surgery.places.presets`): ``"residual"``, ``"pre"``, ``"post"``, ``"identity"``,
             ``"stage"``, ``"skip"``, ``"neck"`` or ``"conv"``; or a path or glob (``*`` stays within one level, ``**``
             crosses levels), a compiled regular expression that matches whole paths, a function of path and module,
             which name modules by what they return; or a list of such. A module that is called as a preset is meant by
@@ -95,11 +98,15 @@ def find_places(
     seen = watch(model, default_example(model) if example is None else example)
     names = {path: host_path(model, path) for path in _host_modules(model)}
     chosen = [spot for pattern in _listed(at) for spot in _matching(pattern, seen, names)]
-    left_out = [spot for pattern in _listed(exclude) for spot in _matching(pattern, seen, names, leave=True)]
-    without = set(map(_identity, left_out))
-    spots = list({_identity(spot): spot for spot in chosen if _identity(spot) not in without}.values())
+    without: set[Any] = set()
+    for pattern in _listed(exclude):  # a preset leaves out its own points, a pattern all points of a module
+        left_out = _matching(pattern, seen, names, leave=True)
+        by_point = isinstance(pattern, str) and pattern in PRESETS
+        without |= {_identity(spot) if by_point else spot.path for spot in left_out}
+    kept = [spot for spot in chosen if spot.path not in without and _identity(spot) not in without]
+    spots = list({_identity(spot): spot for spot in kept}.values())
     if not spots:
-        raise PlaceError("nothing is left: `at` names nothing that is not excluded")
+        raise PlaceError("nothing is left: `at` names nothing" + (" that is not excluded" if chosen else ""))
     spots.sort(key=lambda spot: spot.value.serial)
     places = [_place(spot, seen, _host_name(model, spot.path)) for spot in spots]
     sizes = list(dict.fromkeys(place.size for place in places))
@@ -144,7 +151,7 @@ def _matching(pattern: At, seen: Pass, names: dict[str, str], *, leave: bool = F
                 stacklevel=4,
             )
         return found.spots
-    maps = {path: [call for call in seen.calls_of(path) if _feature_map(call.returned)] for path in names}
+    maps = {path: [call for call in seen.calls_of(path) if _returns_map(call)] for path in names}
     candidates = {names[path]: path for path, calls in maps.items() if calls}
     if callable(pattern):
         shown = f"the function {getattr(pattern, '__name__', '')}".strip()
@@ -190,8 +197,8 @@ def _lasting(seen: Pass, found: Found) -> Found:
     return Found(spots, unusable)
 
 
-def _feature_map(returned: list[Value]) -> bool:
-    return len(returned) == 1 and len(returned[0].shape) >= 3
+def _returns_map(call: Call) -> bool:
+    return call.alone and len(call.returned[0].shape) >= 3
 
 
 def _glob(pattern: str) -> str:
@@ -201,7 +208,7 @@ def _glob(pattern: str) -> str:
         if name == "**":
             parts.append(r"[^.]+(?:\.[^.]+)*")
         else:
-            parts.append(fnmatch.translate(name).removeprefix("(?s:").removesuffix(r")\Z").replace(".*", "[^.]*"))
+            parts.append(fnmatch.translate(name)[_OPENS:-_CLOSES].replace(".*", "[^.]*"))
     return r"\.".join(parts)
 
 
@@ -232,7 +239,7 @@ def _place(spot: Spot, seen: Pass, path: str) -> Place:
 
 
 def _of_stages(places: list[Place], wanted: int | Iterable[int], count: int) -> list[Place]:
-    listed = [wanted] if isinstance(wanted, int) else list(wanted)
+    listed = [wanted] if isinstance(wanted, int) else list(wanted) if hasattr(wanted, "__iter__") else []
     if not listed or not all(isinstance(stage, int) for stage in listed):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(f"stages are whole numbers, as [3, 4], not {wanted!r}")
     stages = set(listed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foveate.surgery.attended import Attended
-from foveate.surgery.spots import (
+from foveate.surgery.places.spots import (
     ADDITIONS,
     Found,
     Spot,
@@ -15,15 +15,17 @@ from foveate.surgery.spots import (
     host_of,
     inside,
     made_by,
+    nested,
     outermost,
     point_at,
     pointwise_after,
     rewriter,
     rewrites,
     usable,
+    within,
     within_attention,
 )
-from foveate.surgery.watch import Call, Pass, Value
+from foveate.surgery.places.watch import Call, Pass, Value
 
 # what a block calls the module on its shortcut, where it can have one and has none
 _SHORTCUTS = ("downsample", "shortcut", "proj", "skip", "identity", "conv_skip", "residual", "skip_connection")
@@ -71,10 +73,12 @@ def pre(seen: Pass) -> Found:
             and on_branch & set(call.returned)
             and not on_shortcut & set(call.returned)
         )
-        if fork is not None and len(takers) == 1 and fork.is_map and usable(seen, takers[0]):
-            spots.append(at_input(seen, takers[0], fork))
+        able = fork is not None and len(takers) == 1 and fork.is_map and usable(seen, takers[0])
+        spot = at_input(seen, takers[0], fork) if able and fork is not None else None
+        if spot is not None:
+            spots.append(spot)
         else:
-            what = "no one module" if not takers else f"{len(takers)} modules"
+            what = "no one module that is given its map by itself" if len(takers) < 2 else f"{len(takers)} modules"
             unusable.append(_why_not(seen, join, f"begins with {what}"))
     return Found(spots, unusable)
 
@@ -92,7 +96,7 @@ def post(seen: Pass) -> Found:
     last = {id(join.block): join for join in joins(seen) if join.total.is_map}
     for join in last.values():
         call = join.block
-        if call.parent is not None and len(call.returned) == 1 and call.returned[0].shape == join.total.shape:
+        if call.parent is not None and call.alone and call.returned[0].shape == join.total.shape:
             spots.append(at_output(seen, call, call.returned[0]))
             continue
         after = pointwise_after(join.total)
@@ -110,18 +114,22 @@ def identity(seen: Pass) -> Found:
     for join in joins(seen):
         if not join.shortcut.is_map:
             continue
-        block = join.block
-        given = join.shortcut in block.given.values()
-        made = None if given else made_by(seen, join.shortcut, block)
-        absent = _absent_shortcut(seen, block) if given else None
-        if made is not None:
-            spots.append(made)
-        elif given and join.shortcut is not block.first:  # handed to the block as another argument
-            spots.append(at_input(seen, block, join.shortcut))
-        elif join.shortcut is block.first and block.parent is not None and join.total in block.returned:
-            spots.append(Spot(host_of(block.path), point_at("shortcut", join.shortcut), join.shortcut))
-        elif absent is not None:
-            spots.append(Spot(f"{host_of(block.path)}.{absent}", point_at("output", join.shortcut), join.shortcut))
+        block, value = join.block, join.shortcut
+        argument = next((key for key, given in block.given.items() if given is value), None)
+        if argument is None:
+            spot = made_by(seen, value, block)
+        elif nested(argument):
+            spot = None
+        elif all(use is join.total for use in value.uses if within(use, block)):  # handed to the block for this alone
+            spot = at_input(seen, block, value, argument)
+        elif block.parent is not None and block.alone and join.total in block.returned:
+            spot = Spot(host_of(block.path), point_at("shortcut", value, argument), value)
+        else:
+            absent = _absent_shortcut(seen, block)
+            point = point_at("output", value)
+            spot = None if absent is None else Spot(f"{host_of(block.path)}.{absent}".lstrip("."), point, value)
+        if spot is not None:
+            spots.append(spot)
         else:
             unusable.append(f"the shortcut of '{block.path}' is no module, and an operation follows the addition")
     return Found(spots, unusable)
@@ -129,7 +137,7 @@ def identity(seen: Pass) -> Found:
 
 def joins(seen: Pass) -> list[Join]:
     """The residual additions: both maps come from the input of the block that adds them, one through more layers."""
-    found = list[Join]()
+    found, totals = list[Join](), set[Value]()
     for total in seen.values:
         block = total.call
         if total.operation not in ADDITIONS or len(total.sources) != 2 or block is None or not block.given:
@@ -137,10 +145,13 @@ def joins(seen: Pass) -> list[Join]:
         # what attention adds to its input is no join of the host's
         if isinstance(seen.modules[block.path], Attended) or within_attention(seen, block, itself=True):
             continue
-        # a branch of as many layers as its shortcut, such as a pooling, differs by not being the block's input
+        # a branch of as many layers as its shortcut, such as a pooling, differs by not being the block's input; the sum
+        # of a join before is the shortcut of the next, as in x + f(x) + g(x)
         first = block.first
-        shortcut, branch = sorted(total.sources, key=lambda value: (value.depth, value is not first))
-        same_depth = shortcut.depth == branch.depth and (shortcut is not first or branch is first)
+        order = sorted(total.sources, key=lambda value: (value not in totals, value.depth, value is not first))
+        shortcut, branch = order
+        plain = shortcut is first or shortcut in totals
+        same_depth = shortcut.depth == branch.depth and (not plain or branch is first or branch in totals)
         if shortcut.shape != branch.shape or len(total.shape) < 3 or same_depth:
             continue
         # an addition of other maps inside a block joins groups of channels, not a branch with its shortcut
@@ -152,6 +163,7 @@ def joins(seen: Pass) -> list[Join]:
         up = branch.came_up and (given_apart or block.parent is None)
         if (block.first in above or given_apart) and not up and block.first in _ancestors(branch, block):
             found.append(Join(block, shortcut, branch, total))
+            totals.add(total)
     return found
 
 

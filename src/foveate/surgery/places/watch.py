@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,8 +21,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from foveate.attention import Attention
 from foveate.errors import PlaceError
 from foveate.surgery.attended import ATTENTION, Attended
-from foveate.surgery.axes import channel_axis
 from foveate.surgery.foreign import recognise
+from foveate.surgery.places.axes import channel_axis
 
 LAYERS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
 
@@ -38,6 +38,7 @@ class Call:
         end: The serial number of the next value when it ended.
         given: The tensors among its arguments, by position or keyword.
         returned: The tensors in what it returned.
+        alone: Whether what it returned is one tensor, and no list or dictionary of them.
         children: The calls that happened in it, in order.
     """
 
@@ -47,6 +48,7 @@ class Call:
     given: dict[int | str, Value]
     end: int = 0
     returned: list[Value] = field(default_factory=list["Value"])
+    alone: bool = False
     children: list[Call] = field(default_factory=list["Call"])
 
     @property
@@ -129,6 +131,7 @@ class Pass:
         values: All values, in the order in which they were made.
         modules: The modules that were called, by path.
         attention: Paths of the network's own attention, known by its class.
+        acted: Paths of the attached attention that ran.
     """
 
     root: Call
@@ -136,6 +139,7 @@ class Pass:
     values: list[Value]
     modules: dict[str, nn.Module]
     attention: frozenset[str] = frozenset()
+    acted: frozenset[str] = frozenset()
 
     @property
     def axes(self) -> int:
@@ -172,7 +176,7 @@ def watch(model: nn.Module, example: Any) -> Pass:
     observer = _Observer(args, kwargs)
     try:
         model.eval()
-        with _uncompiled(), torch.inference_mode(False), torch.no_grad(), observer.listening_to(model), observer:
+        with _undisturbed(model), observer.listening_to(model), observer:
             model(*args, **kwargs)
     except PlaceError:
         raise
@@ -187,14 +191,27 @@ def watch(model: nn.Module, example: Any) -> Pass:
         for module, flag in training.items():
             module.training = flag
     own = (path for path, module in model.named_modules() if isinstance(module, Attention) or recognise(module))
-    return Pass(observer.calls[-1], observer.calls, observer.values, observer.modules, frozenset(own))
+    return Pass(
+        root=observer.calls[-1],
+        calls=observer.calls,
+        values=observer.values,
+        modules=observer.modules,
+        attention=frozenset(own),
+        acted=frozenset(observer.acted),
+    )
 
 
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Run compiled parts as they were written: watching a graph would compile it anew, with the hooks in it."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to import it takes seconds
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+@contextmanager
+def _undisturbed(model: nn.Module) -> Generator[None]:
+    """Without gradients, eagerly, and with the random stream where it was afterwards."""
+    devices = {parameter.device.index or 0 for parameter in model.parameters() if parameter.device.type == "cuda"}
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and to import it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        yield
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -217,6 +234,7 @@ class _Observer(TorchFunctionMode):
         self.modules: dict[str, nn.Module] = {}
         self.running: list[Call] = []
         self.attention: tuple[str, ...] = ()
+        self.acted: set[str] = set()
         self.known = WeakTensorKeyDictionary()
         self.versions = WeakTensorKeyDictionary()
 
@@ -229,6 +247,9 @@ class _Observer(TorchFunctionMode):
         try:
             wrappers = [path for path, module in model.named_modules() if isinstance(module, Attended)]
             self.attention = tuple(f"{path}.{ATTENTION}." for path in wrappers)
+            for path in self.attention:
+                for key, attention in model.get_submodule(path.removesuffix(".")).named_children():
+                    handles.append(attention.register_forward_pre_hook(self._acting(path + key), with_kwargs=True))
             for path, module in model.named_modules():
                 # a scripted module takes no hooks, and what attention does inside is not the host's
                 if isinstance(module, torch.jit.ScriptModule) or path.startswith(self.attention):
@@ -257,6 +278,12 @@ class _Observer(TorchFunctionMode):
                     self._note(whole, name, (self._value(whole), *sources))
         return result
 
+    def _acting(self, path: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, _kwargs: Any) -> None:
+            self.acted.add(path)
+
+        return hook
+
     def _entering(self, path: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             arguments = (*enumerate(args), *kwargs.items())
@@ -281,6 +308,7 @@ class _Observer(TorchFunctionMode):
             call = self.running.pop()
             self.calls.append(call)
             call.end = len(self.values)
+            call.alone = isinstance(output, Tensor)
             for tensor in tensors_in(output):
                 value = self._value(tensor, tuple(call.given.values()))
                 value.returned_by.append(call)

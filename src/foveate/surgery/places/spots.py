@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from foveate.surgery.attended import HOST, Attended
+from foveate.surgery.places.watch import LAYERS, Call, Pass, Value
 from foveate.surgery.point import Point, Side
-from foveate.surgery.watch import LAYERS, Call, Pass, Value
 
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__", "iadd"}
 JOINS = {"cat", "concat", "concatenate"}
@@ -48,7 +48,7 @@ def made_by(seen: Pass, value: Value, block: Call, *, through: bool = True) -> S
             return None
         for call in value.makers:
             inside = call is not block and call.start >= block.start
-            if inside and len(call.returned) == 1 and usable(seen, call):
+            if inside and call.alone and usable(seen, call):
                 return at_output(seen, call, value)
         same = [one for one in value.sources if one.from_input and sorted(one.shape) == sorted(value.shape)]
         if len(same) != 1 or not through:
@@ -135,7 +135,7 @@ def at_output(seen: Pass, call: Call, value: Value) -> Spot:
     """
     while type(bare(seen.modules[call.path])) is nn.Sequential and call.children:
         last = call.children[-1]
-        if last.returned != [value] or not usable(seen, last) or _elsewhere(seen, last, call):
+        if not last.alone or last.returned != [value] or not usable(seen, last) or _elsewhere(seen, last, call):
             break
         call = last
     return Spot(host_of(call.path), point_at("output", value), value)
@@ -147,8 +147,11 @@ def at_input(
     value: Value,
     argument: int | str | None = None,
     channels: tuple[int, int] | None = None,
-) -> Spot:
-    """The place before a call: an argument, or some channels of the first; before a Sequential, its first child."""
+) -> Spot | None:
+    """The place before a call: an argument, or some channels of the first; before a Sequential, its first child.
+
+    ``None`` for a map in a list or dictionary, which is no argument of its own.
+    """
     while type(bare(seen.modules[call.path])) is nn.Sequential and call.children:
         first = call.children[0]
         if first.first is not call.first or not usable(seen, first) or _elsewhere(seen, first, call):
@@ -156,7 +159,14 @@ def at_input(
         call = first
     if argument is None:
         argument = next(key for key, given in call.given.items() if channels or given is value)
+    if nested(argument):
+        return None
     return Spot(host_of(call.path), point_at("input", value, argument, channels), value)
+
+
+def nested(argument: int | str) -> bool:
+    """Whether what a call was given lies in a list or dictionary among its arguments."""
+    return isinstance(argument, str) and "[" in argument
 
 
 def _elsewhere(seen: Pass, child: Call, call: Call) -> bool:

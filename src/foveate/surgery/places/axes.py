@@ -40,15 +40,13 @@ def channel_axis(
         return out.ndim - 1
     if any(name in operation for name in _SECOND):
         return 1
-    if len(x.shape) == out.ndim and operation in {
-        "permute",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "movedim",
-        "moveaxis",
-    }:
-        return _moved(operation, [*args[1:], *kwargs.values()], x.axis, out.ndim)
+    if len(x.shape) == out.ndim and operation in _MOVES:
+        return _moved(
+            operation,
+            [*args[1:], *(value for value in kwargs.values() if not isinstance(value, Tensor))],
+            x.axis,
+            out.ndim,
+        )
     if operation in _RESHAPES or len(x.shape) != out.ndim:
         return _reshaped(x, out)
     return x.axis

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import FoveateError, FoveateWarning
-from foveate.surgery.fingerprint import digests, host_tensors, kind_of, shown
-from foveate.surgery.manifest import Manifest
+from foveate.surgery.adapters.fingerprint import digests, host_tensors, kind_of, shown
+from foveate.surgery.adapters.manifest import Manifest
 
 
 def check_host(model: nn.Module, manifest: Manifest, strict: bool) -> None:
