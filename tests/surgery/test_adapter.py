@@ -23,6 +23,7 @@ import foveate
 from foveate import hosts
 from foveate.errors import DataError, FoveateError, FoveateWarning, OptionError, PlaceError
 from foveate.surgery.adapters.adapter import load, save
+from foveate.surgery.adapters.transplant import attention_state, transplant
 from foveate.surgery.attended import attended_places
 from foveate.surgery.status import disable, status, use
 
@@ -651,6 +652,9 @@ def test_what_is_no_network_or_no_path(tmp_path):
         lambda: load(3, tmp_path / "a"),
         lambda: load(3, tmp_path / "nothing"),
         lambda: foveate.from_pretrained(3, tmp_path / "a"),
+        lambda: attention_state(3),
+        lambda: transplant(model, 3),
+        lambda: transplant(3, model),
     ):
         with pytest.raises(OptionError, match=r"a network is a torch\.nn\.Module, not int"):
             call()

@@ -164,3 +164,7 @@ def test_plan_changes_nothing_and_counts_what_attach_adds():
     assert sum(p.numel() for _, p in foveate.attention_parameters(model)) == planned.parameters
     assert "layer4.2.bn3" in str(planned)
     assert "+9.9% of 25,557,032" in str(planned)
+
+
+def test_a_network_that_folds_positions_into_channels_is_guessed_right():
+    assert len(find_places(timm.create_model("tresnet_m"), "stage")) == 4

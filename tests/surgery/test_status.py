@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import foveate
 from foveate import hosts
-from foveate.errors import PlaceError
+from foveate.errors import OptionError, PlaceError
 from foveate.surgery.attended import attended_places
 from foveate.surgery.status import BlendRange, Status, disable, enable, status, use
 
@@ -208,3 +208,9 @@ def test_a_strangers_module_and_the_meta_device():
     )
     entry = status(model).attachments[0]
     assert (entry.attention, entry.blend) == ("<lambda>", BlendRange(0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("function", [status, enable, disable, use])
+def test_what_is_no_network(function):
+    with pytest.raises(OptionError, match=r"a network is a torch\.nn\.Module, not int"):
+        function(3)

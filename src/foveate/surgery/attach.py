@@ -253,6 +253,7 @@ def attention_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]
         >>> [name for name, _ in attention_parameters(model)][:2]
         ['layer1.0.bn2.foveate.eca.blend', 'layer1.0.bn2.foveate.eca.conv.weight']
     """
+    model = unwrapped(model)
     for path, place in attended_places(model).items():
         for name, parameter in place.foveate.named_parameters():
             yield f"{host_path(model, path)}.{ATTENTION}.{name}", parameter

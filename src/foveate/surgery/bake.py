@@ -12,21 +12,22 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.fx.proxy import GraphAppendingTracer
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from foveate.errors import FoveateError, PlaceError
 from foveate.registry import Spec
-from foveate.surgery.adapters.fingerprint import NOTE
 from foveate.surgery.attach import HOOKS, replace_module
 from foveate.surgery.attended import Absent, attachments, attended_places, host_path
-from foveate.surgery.parameters import FROZEN
+from foveate.surgery.places.watch import arguments
 from foveate.surgery.point import Seat, Side
 from foveate.surgery.unwrap import unwrapped
 
 _OURS = __name__.partition(".")[0]
+_NOTES = f"_{_OURS}"
+Signature = tuple[int, tuple[str, ...]]  # how a module was called: so many arguments by position, these by keyword
 
 
-def bake(model: nn.Module, example: Tensor | None = None) -> nn.Module:
+def bake(model: nn.Module, example: Any = None) -> nn.Module:
     """A copy of an attended network for people who do not have foveate: plain modules, the same outputs bit for bit.
 
     Every attended module becomes an FX graph of PyTorch's own operations around the host's module. The copy pickles,
@@ -40,14 +41,18 @@ def bake(model: nn.Module, example: Tensor | None = None) -> nn.Module:
 
     Args:
         model: An attended network; it is left as it is.
-        example: An input, to compare the two networks with at the end.
+        example: An input, to compare the two networks with at the end; a tuple of positional or a dictionary of
+            keyword arguments for a network that takes several. Needed where an attended module takes ``*args``,
+            ``**kwargs`` or a default that no graph can hold: the copy's is then called as in the example, and only so.
 
     Returns:
         The copy, in evaluation mode.
 
     Raises:
+        OptionError: If it is no network.
         PlaceError: If nothing is attached.
-        FoveateError: If attention cannot be captured exactly, or the host itself needs foveate.
+        FoveateError: If attention cannot be captured exactly, the host itself needs foveate, or it is not known how an
+            attended module is called.
 
     Example:
         >>> import foveate, torch
@@ -60,6 +65,7 @@ def bake(model: nn.Module, example: Tensor | None = None) -> nn.Module:
     inner = unwrapped(model)
     if not attachments(inner):
         raise PlaceError("nothing is attached to this network, so there is nothing to bake")
+    expected, calls = _run(inner, example) if example is not None else ([], {})
     baked = copy.deepcopy(inner).eval()
     graphs: dict[Hashable, fx.GraphModule] = {}
     with torch.inference_mode(False), torch.no_grad():
@@ -72,7 +78,7 @@ def bake(model: nn.Module, example: Tensor | None = None) -> nn.Module:
             ]
             captured = [(key, seat, _captured(place.foveate[key], seat, where, graphs)) for key, seat in acting]
             host = nn.Identity() if isinstance(place.foveate_host, Absent) else place.foveate_host
-            replace_module(baked, place, _joined(host, captured) if captured else host)
+            replace_module(baked, place, _joined(host, captured, where, calls.get(path)) if captured else host)
     _forget(baked)
     strangers = [path for path, module in baked.named_modules() if type(module).__module__.partition(".")[0] == _OURS]
     if strangers:
@@ -81,7 +87,7 @@ def bake(model: nn.Module, example: Tensor | None = None) -> nn.Module:
             "cannot be freed of foveate"
         )
     if example is not None:
-        _compare(inner, baked, example)
+        _compare(expected, _run(baked, example)[0])
     return baked
 
 
@@ -164,43 +170,72 @@ def _refuse_below(graph: fx.Graph, least: int) -> None:
         torch._assert(proxy.shape[3] >= least, message)  # type: ignore[arg-type]
 
 
-def _joined(host: nn.Module, captured: list[tuple[str, Seat, fx.GraphModule]]) -> fx.GraphModule:
+def _joined(
+    host: nn.Module, captured: list[tuple[str, Seat, fx.GraphModule]], where: str, calls: set[Signature] | None
+) -> fx.GraphModule:
     """The wrapper's forward pass, written out for what sits there."""
     graph = fx.Graph()
     tracer = GraphAppendingTracer(graph)
     root: dict[str, Any] = {"host": host}
     for key, _, module in captured:
         root[f"attention.{key}"] = module
-    values: dict[str, Any] = {}
-    named: set[str] = set()
-    for parameter in inspect.signature(host.forward).parameters.values():
-        optional = parameter.default is not parameter.empty
-        if parameter.kind is parameter.VAR_KEYWORD or (parameter.kind is parameter.VAR_POSITIONAL and values):
-            continue
-        if optional and not isinstance(parameter.default, bool | int | float | str | None):
-            continue
-        values[parameter.name] = fx.Proxy(graph.placeholder(parameter.name, default_value=parameter.default), tracer)
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            named.add(parameter.name)
+    given, keywords = _parameters(host, where, calls)
+    values: dict[str, Any] = {
+        name: fx.Proxy(graph.placeholder(name, default_value=default), tracer) for name, default in given.items()
+    }
+    positions = [name for name in values if name not in keywords]
 
     def acting(side: Side) -> Iterator[tuple[Seat, Any]]:
         for key, seat, _ in captured:
             if seat.point.side == side:
                 yield seat, lambda x, key=key: tracer.create_proxy("call_module", f"attention.{key}", (x,), {})
 
-    for seat, attention in acting("input"):
+    def meant(seat: Seat) -> str:
         at = seat.point.argument
-        name = at if isinstance(at, str) else list(values)[at]
-        values[name] = seat.point.act(attention, values[name])
-    args = tuple(value for name, value in values.items() if name not in named)
-    y: Any = tracer.create_proxy("call_module", "host", args, {name: values[name] for name in named})
-    for seat, attention in acting("shortcut"):
-        x = next(iter(values.values()))
-        y = y + (seat.point.act(attention, x) - x)
+        return at if isinstance(at, str) else next(iter(positions[at:]), "")
+
+    for seat, attention in acting("input"):
+        if meant(seat) in values:
+            values[meant(seat)] = seat.point.act(attention, values[meant(seat)])
+    # before the host, which may change its input in place
+    changes = [
+        seat.point.act(attention, values[meant(seat)]) - values[meant(seat)] for seat, attention in acting("shortcut")
+    ]
+    args = tuple(values[name] for name in positions)
+    y: Any = tracer.create_proxy("call_module", "host", args, {name: values[name] for name in keywords})
+    for change in changes:
+        y = y + change
     for seat, attention in acting("output"):
         y = seat.point.act(attention, y)
     graph.output(y.node)
     return fx.GraphModule(root, graph)
+
+
+def _parameters(host: nn.Module, where: str, calls: set[Signature] | None) -> tuple[dict[str, Any], list[str]]:
+    """What a module takes, with defaults, and which of it by keyword alone; or how it was called."""
+    declared = list(inspect.signature(host.forward).parameters.values())
+    required = [one for one in declared if one.default is one.empty]
+    open_ended = [one for one in declared if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    sayable = all(one.default is one.empty or _is_constant(one.default) for one in declared)
+    if sayable and not open_ended and declared[: len(required)] == required:
+        by_keyword = [one.name for one in declared if one.kind is one.KEYWORD_ONLY]
+        return {one.name: one.default for one in declared}, by_keyword
+    what = f"'{where}' ({type(host).__name__}) takes {inspect.signature(host.forward)}, which no graph can hold"
+    if not calls:
+        raise FoveateError(f"{what}: give bake an example, so that it is seen how it is called; it is not baked")
+    if len(calls) > 1:
+        raise FoveateError(f"{what}, and is called in several ways: it is not baked")
+    count, keywords = next(iter(calls))
+    names = [one.name for one in declared if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:count]
+    more = (f"{one.name}_{number}" for one in open_ended for number in range(count))  # *args comes before **kwargs
+    names += [next(more) for _ in range(count - len(names))]
+    return dict.fromkeys([*names, *keywords], inspect.Parameter.empty), list(keywords)
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    return isinstance(value, bool | int | float | str | torch.dtype | None)
 
 
 def _awake(attention: nn.Module) -> nn.Module:
@@ -238,22 +273,39 @@ def _random(shape: tuple[int, ...], like: nn.Module) -> Tensor:
 
 
 def _forget(model: nn.Module) -> None:
-    """Remove what attaching left on the network beside the wrappers."""
+    """Remove what attaching, freezing and whatever else of ours left on the network beside the wrappers."""
     for module in model.modules():
         for hook in module.__dict__.pop(HOOKS, ()):
             hook.remove()
-        for note in (NOTE, FROZEN):
-            module.__dict__.pop(note, None)
+        for note in [key for key in module.__dict__ if key.startswith(_NOTES)]:
+            del module.__dict__[note]
 
 
-def _compare(model: nn.Module, baked: nn.Module, example: Tensor) -> None:
+def _run(model: nn.Module, example: Any) -> tuple[list[Any], dict[str, set[Signature]]]:
+    """What a network returns in evaluation, and how each attended module was called. The network stays as it was."""
+    args, kwargs = tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, arguments(example))
+    calls: dict[str, set[Signature]] = {}
+
+    def noting(path: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.setdefault(path, set()).add((len(args), tuple(sorted(kwargs))))
+
+        return hook
+
     training = {module: module.training for module in model.modules()}
+    places = attended_places(model).items()
+    hooks = [place.register_forward_pre_hook(noting(path), with_kwargs=True) for path, place in places]
     try:
         with torch.no_grad():
-            expected, found = (tree_leaves(run.eval()(example)) for run in (model, baked))
+            return tree_leaves(model.eval()(*args, **kwargs)), calls
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, flag in training.items():
             module.training = flag
+
+
+def _compare(expected: list[Any], found: list[Any]) -> None:
     pairs = list(zip(expected, found, strict=True))
     if not all(torch.equal(one, other) if isinstance(one, Tensor) else one == other for one, other in pairs):
         raise FoveateError("the baked network returns something else for the example: it was not baked")

@@ -119,6 +119,7 @@ def enable(model: nn.Module, *names: str) -> Switched:
         A context manager that puts the named attachments back as they were.
 
     Raises:
+        OptionError: If it is no network.
         PlaceError: If nothing of a name is attached.
 
     Example:
@@ -131,7 +132,8 @@ def enable(model: nn.Module, *names: str) -> Switched:
         >>> status(model).attachments[0].enabled
         False
     """
-    return _switch(model, on=attachment_names(model, names))
+    inner = unwrapped(model)
+    return _switch(inner, on=attachment_names(inner, names))
 
 
 def disable(model: nn.Module, *names: str) -> Switched:
@@ -147,6 +149,7 @@ def disable(model: nn.Module, *names: str) -> Switched:
         A context manager that puts the named attachments back as they were.
 
     Raises:
+        OptionError: If it is no network.
         PlaceError: If nothing of a name is attached.
 
     Example:
@@ -158,7 +161,8 @@ def disable(model: nn.Module, *names: str) -> Switched:
         ...     torch.equal(model(images), before)
         True
     """
-    return _switch(model, off=attachment_names(model, names))
+    inner = unwrapped(model)
+    return _switch(inner, off=attachment_names(inner, names))
 
 
 def use(model: nn.Module, *names: str) -> Switched:
@@ -172,6 +176,7 @@ def use(model: nn.Module, *names: str) -> Switched:
         A context manager that puts all attachments back as they were.
 
     Raises:
+        OptionError: If it is no network.
         PlaceError: If nothing of a name is attached.
 
     Example:
@@ -183,8 +188,9 @@ def use(model: nn.Module, *names: str) -> Switched:
         ...     [entry.name for entry in status(model).attachments if entry.enabled]
         ['night']
     """
-    on = attachment_names(model, names) if names else set[str]()
-    return _switch(model, on=on, off=set(attachments(model)) - on)
+    inner = unwrapped(model)
+    on = attachment_names(inner, names) if names else set[str]()
+    return _switch(inner, on=on, off=set(attachments(inner)) - on)
 
 
 def status(model: nn.Module) -> Status:
@@ -197,7 +203,8 @@ def status(model: nn.Module) -> Status:
         >>> entry.name, entry.parameters, entry.enabled, entry.blend
         ('eca', 12, True, BlendRange(smallest=0.0, mean=0.0, largest=0.0))
     """
-    return Status(tuple(_status(unwrapped(model), name) for name in attachments(model)))
+    inner = unwrapped(model)
+    return Status(tuple(_status(inner, name) for name in attachments(inner)))
 
 
 def attachment_names(model: nn.Module, names: Iterable[str]) -> set[str]:

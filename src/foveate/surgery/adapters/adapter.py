@@ -48,6 +48,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], *names: str, overwrite:
 
     Raises:
         PlaceError: If nothing is attached, or nothing of a name.
+        OptionError: If there is no network or no path.
         FoveateError: If something is in the way, or the attention could not be built again.
 
     Example:
@@ -63,7 +64,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], *names: str, overwrite:
         True
     """
     manifest, tensors = described(model, *names)
-    folder = Path(os.path.abspath(path))  # noqa: PTH100 (resolve would follow a link to what is to be replaced)
+    folder = Path(os.path.abspath(folder_called(path)))  # noqa: PTH100 (resolve would follow a link to what is to be replaced)
     write_adapter(folder, manifest, tensors, overwrite=overwrite)
     return Path(path)
 
@@ -79,7 +80,8 @@ def load(
     """Put saved attention into a fresh host, in place: the network then returns what the saved one did, bit for bit.
 
     A network that carries an attachment of that name with the same structure gets the tensors alone, in place: a
-    compiled network goes on without being compiled again. Everything is checked before the first change.
+    compiled network goes on without being compiled again, unless what was saved acts in another order or is switched
+    otherwise. Everything is checked before the first change.
 
     Args:
         model: The host that the adapter was made for, with its weights.
@@ -95,14 +97,14 @@ def load(
     Raises:
         DataError: If the folder is not there, damaged, or of a future format.
         FoveateError: If the host is another one, or something else of the name is attached.
-        OptionError: If a function is missing, or a name cannot be given.
+        OptionError: If a function is missing, a name cannot be given, or there is no network or no path.
         PlaceError: If the host has no such place.
     """
-    folder = Path(path)
+    inner = unwrapped(model)
+    folder = folder_called(path)
     manifest, tensors = read_adapter(folder)
     if name is not None:
         manifest = _renamed(manifest, name)
-    inner = unwrapped(model) if isinstance(model, nn.Module) else model  # pyright: ignore[reportUnnecessaryIsInstance]
     for entry in manifest.seats:
         check_request(inner, _maker(entry, factories or {}))
     with torch.inference_mode(False), torch.no_grad():
@@ -123,13 +125,24 @@ def load(
         if new:
             seats = [part.entry.seat for part in new]
             put_in(inner, [part.entry.place for part in new], seats, [part.module for part in new])
-            _rest(inner, new)
         for attachment in set(manifest.attachments) & set(there):
             for (*_, module), part in zip(seats_of(inner, attachment), _of(attachment, parts), strict=True):
                 _copy(part.module.state_dict(), module.state_dict())
+        _settle(inner, manifest)
         host = host_tensors(inner)
         _copy({key: tensors[key] for key in manifest.saved}, host)
     return model
+
+
+def folder_called(path: str | os.PathLike[str]) -> Path:
+    """The folder that a path means.
+
+    Raises:
+        OptionError: If it is no path.
+    """
+    if not isinstance(path, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"the path of an adapter's folder is a string or a Path, not {type(path).__name__}")
+    return Path(path)
 
 
 def described(model: nn.Module, *names: str) -> tuple[Manifest, dict[str, Tensor]]:
@@ -296,12 +309,26 @@ def _check_place(model: nn.Module, path: str) -> None:
         raise PlaceError(f"'{path}' of this network is no module; nothing was loaded")
 
 
-def _rest(model: nn.Module, parts: list[_Part]) -> None:
-    """Switch off what was off when it was saved."""
-    places = {host_path(model, path): place for path, place in attended_places(model).items()}
-    for part in parts:
-        if not part.entry.enabled:
-            places[part.entry.place].foveate_disabled |= {part.entry.seat.attachment}
+def _settle(model: nn.Module, manifest: Manifest) -> None:
+    """Order and switch what was loaded as it was saved; what else is at a place keeps its position and its switch."""
+    at = [(model.get_submodule(entry.place), entry) for entry in manifest.seats]
+    for place in attended_places(model).values():
+        entries = [entry for module, entry in at if module is place]
+        keys: dict[str, list[str]] = {}
+        for key, seat in place.foveate_seats.items():
+            keys.setdefault(seat.attachment, []).append(key)
+        saved = [keys[entry.seat.attachment].pop(0) for entry in entries]
+        following = iter(saved)
+        order = [next(following) if key in saved else key for key in place.foveate]
+        if order != list(place.foveate):
+            modules, seats = dict(place.foveate), place.foveate_seats
+            place.foveate.clear()
+            place.foveate.update({key: modules[key] for key in order})
+            place.foveate_seats = {key: seats[key] for key in order}
+        off = frozenset(entry.seat.attachment for entry in entries if not entry.enabled)
+        switched = (place.foveate_disabled - {entry.seat.attachment for entry in entries}) | off
+        if switched != place.foveate_disabled:
+            place.foveate_disabled = switched
 
 
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:

@@ -100,6 +100,17 @@ def kind_of(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
 
 
+def sides(shape: tuple[int, ...]) -> str:
+    """A shape for a sentence: ``"64×3×7×7"``."""
+    return "×".join(map(str, shape)) or "a scalar"
+
+
+def shown(keys: Iterable[str], count: int = 3) -> str:
+    """The first few keys, for a sentence."""
+    keys = list(keys)
+    return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
+
+
 def _summed(tensor: Tensor) -> Tensor:
     flat = _bits(tensor.detach())
     total = torch.full((), flat.numel(), dtype=torch.int64, device=flat.device)
@@ -131,9 +142,3 @@ def _weights(device: torch.device) -> Tensor:
 
 def _hexadecimal(value: int) -> str:
     return f"{value % (1 << 64):016x}"
-
-
-def shown(keys: Iterable[str], count: int = 3) -> str:
-    """The first few keys, for a sentence."""
-    keys = list(keys)
-    return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")

@@ -11,8 +11,9 @@ from typing import Any
 from torch import nn
 
 from foveate.errors import DataError, FoveateError, MissingExtraError
-from foveate.surgery.adapters.adapter import Factories, described, load
+from foveate.surgery.adapters.adapter import Factories, described, folder_called, load
 from foveate.surgery.adapters.manifest import JSON, TENSORS, Manifest, write_adapter
+from foveate.surgery.unwrap import unwrapped
 
 CARD = "README.md"
 
@@ -94,6 +95,7 @@ def from_pretrained(
     Raises:
         MissingExtraError: If huggingface-hub is not installed, and it is no folder.
         DataError: If the folder is not there, damaged, or of a future format.
+        OptionError: If there is no network, or neither a name nor a path.
         FoveateError: If the hub refuses or cannot be reached, or the host is another one.
 
     Example:
@@ -107,7 +109,8 @@ def from_pretrained(
         >>> status(host).attachments[0].name
         'eca'
     """
-    folder = Path(repo_or_path)
+    unwrapped(model)  # refuses what is no network before anything is fetched
+    folder = folder_called(repo_or_path)
     if not folder.exists() and _may_be_a_repository(repo_or_path):
         hub = _hub()
         try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import FoveateError, FoveateWarning
-from foveate.surgery.adapters.fingerprint import digests, host_tensors, kind_of, shown
+from foveate.surgery.adapters.fingerprint import digests, host_tensors, kind_of, shown, sides
 from foveate.surgery.adapters.manifest import Manifest
 
 
@@ -53,7 +53,7 @@ def _differences(model: nn.Module, manifest: Manifest, here: Mapping[str, Tensor
         found.append(f"it has {shown(other)} besides")
     common = {key: entry for key, entry in manifest.host.items() if key in here}
     shapes = {key: (kind_of(here[key])[1], entry.shape) for key, entry in common.items()}
-    reshaped = [f"{key} is {_sides(now)}, not {_sides(then)}" for key, (now, then) in shapes.items() if now != then]
+    reshaped = [f"{key} is {sides(now)}, not {sides(then)}" for key, (now, then) in shapes.items() if now != then]
     if reshaped:
         found.append(shown(reshaped))
     if found:
@@ -81,7 +81,3 @@ def _differences(model: nn.Module, manifest: Manifest, here: Mapping[str, Tensor
             stacklevel=4,
         )
     return found
-
-
-def _sides(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "a scalar"

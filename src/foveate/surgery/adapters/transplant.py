@@ -7,8 +7,10 @@ import copy
 from torch import Tensor, nn
 
 from foveate.errors import PlaceError
+from foveate.surgery.adapters.fingerprint import sides
 from foveate.surgery.attach import put_in
 from foveate.surgery.attended import ATTENTION, Absent, attended_places, host_path
+from foveate.surgery.unwrap import unwrapped
 
 
 def transplant(source: nn.Module, target: nn.Module) -> nn.Module:
@@ -25,6 +27,7 @@ def transplant(source: nn.Module, target: nn.Module) -> nn.Module:
         The second network.
 
     Raises:
+        OptionError: If one of them is no network.
         PlaceError: If the second network lacks a place, has one of another width, or carries attention already.
 
     Example:
@@ -35,6 +38,8 @@ def transplant(source: nn.Module, target: nn.Module) -> nn.Module:
         >>> attention_state(fresh).keys() == attention_state(trained).keys()
         True
     """
+    for network in (source, target):
+        unwrapped(network)  # refuses what is no network
     if attended_places(target):
         raise PlaceError("the network built anew carries attention already; detach it first")
     places = {host_path(source, path): place for path, place in attended_places(source).items()}
@@ -57,6 +62,7 @@ def attention_state(model: nn.Module) -> dict[str, Tensor]:
         >>> attention_state(hosts.build("foveate/resnet8", classes=10))
         {}
     """
+    unwrapped(model)  # refuses what is no network
     return {
         f"{host_path(model, path)}.{ATTENTION}.{key}": value
         for path, place in attended_places(model).items()
@@ -77,11 +83,7 @@ def _check_same(path: str, host: nn.Module, target: nn.Module) -> None:
         new = found.get(name)
         if new is not None and old.shape != new.shape:
             raise PlaceError(
-                f"'{path}.{name}' is {_sides(new)} in the network built anew, and was {_sides(old)} where attention "
-                "was attached; if its width follows the number of classes, attach to a network with as many classes, "
-                "or leave the place out with `exclude`"
+                f"'{path}.{name}' is {sides(new.shape)} in the network built anew, and was {sides(old.shape)} where "
+                "attention was attached; if its width follows the number of classes, attach to a network with as many "
+                "classes, or leave the place out with `exclude`"
             )
-
-
-def _sides(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape))

@@ -59,7 +59,8 @@ def convert(
         Our attention module; the host, if there is one.
 
     Raises:
-        OptionError: If there is no such layout, or an option is missing.
+        OptionError: If there is no such layout, an option is missing, or something else than a module or a state dict
+            was given.
         PlaceError: If the host has no place, or several, for a block's attention.
         FoveateError: If the weights cannot be meant by our mechanism, with the reason.
 
@@ -73,7 +74,10 @@ def convert(
         >>> torch.allclose(ours(x), x * torch.sigmoid(hidden @ tutorial["fc.2.weight"].T)[:, :, None, None], atol=1e-5)
         True
     """
+    if not isinstance(source, nn.Module | Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"what is converted is a module or a state dict, not {type(source).__name__}")
     if host is not None:
+        unwrapped(host)  # refuses what is no network
         if isinstance(source, nn.Module):
             source = unwrapped(source)
             for found in find_attention(source):
@@ -84,7 +88,7 @@ def convert(
     if isinstance(source, nn.Module):
         return _from_module(source, layout, options)
     tensors = _tensors(source)
-    return read(tensors, layout_called(layout) if layout else layout_of(tensors), options, size=size)
+    return read(tensors, layout_of(tensors) if layout is None else layout_called(layout), options, size=size)
 
 
 def convert_back(ours: nn.Module, layout: str, *, attachment: str | None = None) -> dict[str, Tensor]:
@@ -116,6 +120,8 @@ def convert_back(ours: nn.Module, layout: str, *, attachment: str | None = None)
 
 def _tensors(source: Mapping[str, Any]) -> dict[str, Tensor]:
     inner = source.get("state_dict", source)
+    if not isinstance(inner, Mapping):
+        raise OptionError(f"what is converted is a module or a state dict; its 'state_dict' is {type(inner).__name__}")
     found = {key: value for key, value in inner.items() if isinstance(value, Tensor)}
     if not found:
         raise OptionError("there is no tensor in this: a state dict maps names to tensors")
@@ -135,8 +141,9 @@ def _from_module(module: nn.Module, layout: str | None, options: Mapping[str, An
         raise FoveateError(f"{type(module).__name__} is {entry.card}, which the catalogue does not have")
     note = note_on(module, entry) if entry else ""
     state = module.state_dict()
+    chosen = None if layout is None else layout_called(layout)
     try:
-        ours = _without_weights(module) or read(state, layout_called(layout) if layout else layout_of(state), options)
+        ours = _without_weights(module) or read(state, chosen or layout_of(state), options)
     except FoveateError as error:
         if not note:
             raise

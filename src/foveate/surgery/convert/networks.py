@@ -11,18 +11,19 @@ from torch import Tensor, nn
 
 from foveate.attention import Attention
 from foveate.errors import FoveateError, PlaceError
-from foveate.registry import Spec
-from foveate.surgery.attach import put_in
+from foveate.registry import Spec, spec
+from foveate.surgery.attach import check_request, free_name, put_in
 from foveate.surgery.attended import ATTENTION, attachments, attended_places, host_path
 from foveate.surgery.convert.layouts import LAYOUTS, Layout
 from foveate.surgery.convert.meaning import State, spec_for
-from foveate.surgery.convert.tensors import fits, layout_called, read, refuse_known, shown, write
+from foveate.surgery.convert.tensors import fits, layout_called, quoted, read, refuse_known, write
 from foveate.surgery.places import At, Place, find_places
 from foveate.surgery.point import Seat
+from foveate.surgery.unwrap import unwrapped
 
 
 def read_network(
-    host: nn.Module,
+    model: nn.Module,
     state: State,
     layout: str | None,
     options: Mapping[str, Any],
@@ -34,6 +35,7 @@ def read_network(
     Raises:
         FoveateError: If a key, a shape or a place does not fit.
     """
+    host = unwrapped(model)
     whole = _bare(state)
     own = host.state_dict()
     chosen, groups = _groups(whole, own, layout)
@@ -41,7 +43,8 @@ def read_network(
     seats: list[Seat] = []
     modules: list[Attention] = []
     paths: list[str] = []
-    name = _free(host, chosen.mechanism)
+    check_request(model, chosen.mechanism)  # no new parameters inside data-parallel training
+    name = free_name(host, spec(chosen.mechanism), None)
     for prefix, tensors in groups.items():
         place = _place(prefix, places)
         try:
@@ -55,10 +58,17 @@ def read_network(
         seats.append(Seat(name, _spec(module, chosen, options), "paper", place.point, place.channels, place.size))
     taken = {f"{prefix}.{key}".lstrip(".") for prefix, tensors in groups.items() for key in tensors}
     rest = _for_host({key: value for key, value in whole.items() if key not in taken}, own, chosen)
-    host.load_state_dict(rest)
-    with torch.inference_mode(False):
-        put_in(host, paths, seats, modules)
-    return host
+    before = {key: value.clone() for key, value in own.items()}
+    try:
+        host.load_state_dict(rest)
+        with torch.inference_mode(False):
+            put_in(host, paths, seats, modules)
+    except BaseException:
+        with torch.no_grad():
+            for key, value in own.items():  # these share the host's memory
+                value.copy_(before[key])
+        raise
+    return model
 
 
 def write_network(model: nn.Module, layout: Layout, attachment: str | None) -> dict[str, Tensor]:
@@ -106,7 +116,7 @@ def _bare(state: State) -> dict[str, Tensor]:
 def _groups(whole: State, own: State, layout: str | None) -> tuple[Layout, dict[str, dict[str, Tensor]]]:
     """The layout that explains every key that the host does not have, and the tensors of each module, by its path."""
     refuse_known(whole)
-    candidates = [layout_called(layout)] if layout else list(LAYOUTS.values())
+    candidates = [layout_called(layout)] if layout is not None else list(LAYOUTS.values())
     least: list[str] = list(whole)
     for candidate in candidates:
         foreign = {key: value for key, value in whole.items() if _renamed(key, own, candidate) not in own}
@@ -128,10 +138,11 @@ def _groups(whole: State, own: State, layout: str | None) -> tuple[Layout, dict[
         if groups and not left:
             return candidate, groups
         least = left if len(left) < len(least) and groups else least
-    what = f"the layout {layout}" if layout else "no known layout"
-    explains = "does not explain" if layout else "explains"
+    what = f"the layout {layout}" if layout is not None else "no known layout"
+    explains = "does not explain" if layout is not None else "explains"
     raise FoveateError(
-        f"{what} {explains} the keys that the host does not have, such as {shown(least)}; layouts: {', '.join(LAYOUTS)}"
+        f"{what} {explains} the keys that the host does not have, such as {quoted(least)}; "
+        f"layouts: {', '.join(LAYOUTS)}"
     )
 
 
@@ -157,7 +168,7 @@ def _for_host(rest: State, own: State, layout: Layout) -> dict[str, Tensor]:
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
     complete = {**counters, **named}  # files older than these counters lack them
     if missing := set(own) - set(complete):
-        raise FoveateError(f"the checkpoint lacks {shown(missing)}, which the host has")
+        raise FoveateError(f"the checkpoint lacks {quoted(missing)}, which the host has")
     for key, value in complete.items():
         if value.shape != own[key].shape:
             raise FoveateError(
@@ -177,10 +188,3 @@ def _renamed(key: str, own: State, layout: Layout) -> str:
 
 def _spec(module: Attention, layout: Layout, options: Mapping[str, Any]) -> Spec:
     return spec_for(layout.mechanism, module.state_dict(), options)[0]
-
-
-def _free(host: nn.Module, name: str) -> str:
-    taken, free, number = attachments(host), name, 2
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    return free

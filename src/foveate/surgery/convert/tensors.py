@@ -11,6 +11,7 @@ from torch import Tensor
 
 from foveate.attention import Attention
 from foveate.errors import FoveateError, OptionError, nearest
+from foveate.surgery.adapters.fingerprint import shown
 from foveate.surgery.convert.layouts import LAYOUTS, REFUSED, Layout, Part
 from foveate.surgery.convert.meaning import State, spec_for
 
@@ -21,6 +22,8 @@ def layout_called(name: str) -> Layout:
     Raises:
         OptionError: If there is none, with the nearest names.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"a layout is named by a word such as 'timm.se', not {type(name).__name__}")
     if name not in LAYOUTS:
         raise OptionError(f"there is no layout called '{name}'; {nearest(name, LAYOUTS)}")
     return LAYOUTS[name]
@@ -44,7 +47,7 @@ def layout_of(state: State) -> Layout:
     refuse_known(state)
     found = next((layout for layout in LAYOUTS.values() if fits(layout, state)), None)
     if found is None:
-        raise FoveateError(f"no known layout has the keys {shown(state)}; layouts: {', '.join(LAYOUTS)}")
+        raise FoveateError(f"no known layout has the keys {quoted(state)}; layouts: {', '.join(LAYOUTS)}")
     return found
 
 
@@ -80,7 +83,7 @@ def read(
         FoveateError: If the weights have no meaning in our mechanism.
     """
     if not fits(layout, state):
-        raise FoveateError(f"the layout {layout.name} does not have the keys {shown(state)}")
+        raise FoveateError(f"the layout {layout.name} does not have the keys {quoted(state)}")
     ours = {part.ours: _as_ours(state[part.theirs], part) for part in layout.parts if part.theirs in state}
     excess = ours.pop("", None)
     if excess is not None and excess.any():
@@ -141,17 +144,15 @@ def write(module: Attention, layout: Layout) -> dict[str, Tensor]:
             continue
         theirs[part.theirs] = _as_theirs(value, part)
     if own:
-        raise FoveateError(f"{layout.name} has no place for {shown(own)}")
+        raise FoveateError(f"{layout.name} has no place for {quoted(own)}")
     if layout.together and len({name in theirs for name in layout.together}) > 1:
         raise FoveateError(f"{layout.name} has {' and '.join(layout.together)} together, and this module has only one")
     return theirs
 
 
-def shown(keys: Iterable[str]) -> str:
-    """Keys for a sentence: the first few."""
-    listed = sorted(keys)
-    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
-    return ", ".join(f"'{key}'" for key in listed[:4]) + more if listed else "none"
+def quoted(keys: Iterable[str]) -> str:
+    """The first few keys in quotation marks, for a sentence."""
+    return shown(f"'{key}'" for key in sorted(keys)) or "none"
 
 
 def _as_ours(value: Tensor, part: Part) -> Tensor:

@@ -261,11 +261,18 @@ def _listed(patterns: At | Sequence[At]) -> list[At]:
 
 
 def default_example(model: nn.Module) -> Tensor:
-    """An input that the usual network of images, signals or volumes runs on."""
+    """An input that the usual network of images, signals or volumes runs on.
+
+    It has the channels of the first convolution; where the network does not run on so many, such as one that folds
+    positions into channels before it, three.
+    """
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
-    return torch.zeros(
-        1,
-        *hosts.input_shape(model),
-        device=None if like is None else like.device,
-        dtype=None if like is None else like.dtype,
-    )
+    channels, *sides = hosts.input_shape(model)
+    device, dtype = (None, None) if like is None else (like.device, like.dtype)
+    guess = torch.zeros(1, channels, *sides, device=device, dtype=dtype)
+    if channels > 4:
+        try:
+            watch(model, guess)
+        except PlaceError:
+            return torch.zeros(1, 3, *sides, device=device, dtype=dtype)
+    return guess
