@@ -107,8 +107,8 @@ def test_only_what_was_switched_is_put_back():
 def test_unknown_names_are_refused_and_nothing_is_switched():
     host, model = two()
     for switch in (enable, disable, use):
-        with pytest.raises(PlaceError, match="'nigth'.*'night'"):
-            switch(model, "se", "nigth")
+        with pytest.raises(PlaceError, match="'nightt'.*'night'"):
+            switch(model, "se", "nightt")
     assert which(model) == "both"
     with pytest.raises(PlaceError, match="nothing is attached"):
         disable(host, "se")
