@@ -110,11 +110,19 @@ def prepare_without_values(network: Network) -> Host:
     Raises:
         HostError: If it runs on none of the sizes.
     """
-    with torch.device("meta"):
-        model = network.build().eval()
+    model = on_meta(network)
     x = smallest_input(network, model)
     with torch.no_grad():
         return _noted(network, model, x, model(x))
+
+
+def on_meta(network: Network) -> nn.Module:
+    """A network without values, in evaluation mode."""
+    try:
+        with torch.device("meta"):
+            return network.build().eval()
+    except (NotImplementedError, RuntimeError):  # it computes while it is built
+        return network.build().eval().to("meta")
 
 
 def _noted(network: Network, model: nn.Module, x: Tensor, output: Any) -> Host:
@@ -166,9 +174,8 @@ def native_image(model: nn.Module, network: Network) -> Tensor:
 def trouble_without_example(network: Network) -> str:
     """Why the input that foveate guesses, where a person gives none, does not run; empty if it does."""
     try:
-        with torch.device("meta"):
-            model = network.build().eval()
-            model(default_example(model))
+        model = on_meta(network)
+        model(default_example(model))
     except (NotImplementedError, RuntimeError, ValueError):  # it needs values
         try:
             model = network.build().eval()

@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 import foveate
 from foveate.errors import FoveateError, PlaceError
 from foveate.surgery.attended import attended_places
@@ -16,13 +14,13 @@ from foveate.surgery.places import find_places
 
 from . import checks
 from .convolutional import kind_of
-from .hosts import Host, HostError, native_image, prepare, prepare_without_values, trouble_without_example
+from .hosts import Host, HostError, native_image, on_meta, prepare, prepare_without_values, trouble_without_example
 from .networks import Network
 
 MECHANISMS = ("se", "eca", "cbam", "psanet")
 PLACES = ("residual", "stage", "conv")
 REFUSED = "refused"
-LARGE = 60_000_000  # parameters; above, what takes long is done with one mechanism
+LARGE = 40_000_000  # parameters; above, what takes long is done with one mechanism
 HUGE = 250_000_000  # parameters; above, nothing is computed
 Report = dict[str, Any]
 
@@ -79,8 +77,7 @@ def _kind_and_size(network: Network) -> tuple[str, int]:
     if not network.listed:
         return "convolutional", 0
     try:
-        with torch.device("meta"):
-            model = network.build()
+        model = on_meta(network)
         kind = kind_of(model, native_image(model, network))
     except (NotImplementedError, RuntimeError, ValueError):  # it makes tensors of its own, on the processor
         model = network.build()

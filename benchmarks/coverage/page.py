@@ -69,7 +69,15 @@ def _totals(data: Report) -> str:
                 target = "—" if bonus else f"{TARGETS[source]} %"
                 name = TITLES[source] + (", beyond what was promised" if bonus else "")
                 rows.append((name, len(found), good, f"{_percent(good, len(found))} %", target))
-    return "## The result\n\n" + _table(("library", "networks", "passed", "share", "target"), rows)
+    result = "## The result\n\n" + _table(("library", "networks", "passed", "share", "target"), rows)
+    waiting = [
+        f"{data['listed'][source] - seen:,} of the {data['listed'][source]:,} names of {TITLES[source]}"
+        for source, seen in data["looked_at"].items()
+        if seen < data["listed"][source]
+    ]
+    if waiting:
+        result += f"\n\n**The sweep is not at its end:** {', '.join(waiting)} have not been looked at yet."
+    return result
 
 
 def _mechanisms(data: Report) -> str:
@@ -212,7 +220,7 @@ def _left_out(data: Report) -> str:
 
 {rule}
 
-By this rule {kinds["convolutional"]:,} names of timm are convolutional. Left out:
+By this rule {kinds["convolutional"]:,} of the names of timm that were looked at are convolutional. Left out:
 
 {chr(10).join(f"{p}{chr(10)}" for p in paragraphs)}
 Of torchvision, optical flow (two images in, neither classification nor segmentation nor detection) is left out too.

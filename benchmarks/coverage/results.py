@@ -14,7 +14,7 @@ import foveate
 from foveate.measure import Conditions
 
 from .checks import CHECKS
-from .networks import SOURCES
+from .networks import SOURCES, networks
 
 PACKAGES = ("torchvision", "timm", "segmentation-models-pytorch", "monai", "ultralytics")
 _CORE = ("errors.py", "attention.py", "registry.py", "ops", "catalogue", "surgery")
@@ -78,6 +78,8 @@ def merge(folder: Path, target: Path) -> Report:
         "foveate": sorted({report["foveate"] for report in reports}),
         "checks": list(CHECKS),
         "left_out": left_out,
+        "looked_at": {source: sum(r["name"].startswith(f"{source}/") for r in reports) for source in SOURCES},
+        "listed": {source: sum(1 for _ in networks(source)) for source in SOURCES},
     }
     lines = [json.dumps(report, ensure_ascii=False) for report in measured]
     body = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
