@@ -25,13 +25,13 @@ for form in forms:
         module.eval()(torch.randn(batch, 16, 9, 7))
 print(len(forms), "forms")
 try:
-    global_mean(torch.randn(2, 16, 9))
+    global_mean(torch.randn(16))
 except TypeCheckError:
-    print("a map without width is caught")
+    print("a map without channels is caught")
 """
 
 
 def test_every_mechanism_keeps_the_shapes_it_signs():
     done = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == ["12 forms", "a map without width is caught"]
+    assert done.stdout.splitlines() == ["12 forms", "a map without channels is caught"]

@@ -172,7 +172,7 @@ class Spec:
             able = [name for name in names() if get(name).build.unordered or "dimensions" in get(name).options]
             what = {1: "signals, with a length", 3: "volumes, with depth, height and width"}.get(count, f"{count} axes")
             raise OptionError(
-                f"{self.name} is defined on maps of height and width, and these are maps of {what}; "
+                f"{self.name} is defined on maps of height and width, and this size is that of {what}; "
                 f"what works on them: {', '.join(able)}"
             )
         return {}

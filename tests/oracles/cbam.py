@@ -20,13 +20,16 @@ def oracle(
     kernel_size: int = 7,
     norm: bool = True,
     parts: str = "both",
+    dimensions: int = 2,
 ) -> np.ndarray:
-    """The output for `x` of shape (b, c, h, w), with the module's `state`."""
+    """The output for `x` of shape (b, c, h, w), or of other dimensions, with the module's `state`."""
+    assert x.ndim == 2 + dimensions
     steps = {name.split(".")[0] for name in state}
     assert steps == {"both": {"channel", "spatial"}}.get(parts, {parts})
     assert any("norm" in name for name in state) == (norm and parts != "channel")
     if parts != "spatial":
-        x = x * channel_gate(x, state, reduction, pools)[:, :, None, None]
+        gate = channel_gate(x, state, reduction, pools)
+        x = x * gate.reshape(gate.shape + (1,) * dimensions)
     if parts != "channel":
         x = x * spatial_gate(x, state, kernel_size, norm, training)[:, None]
     return x
@@ -61,19 +64,18 @@ def pool_map(pool: str, values: np.ndarray) -> float:
 def spatial_gate(
     x: np.ndarray, state: dict[str, np.ndarray], kernel_size: int, norm: bool, training: bool
 ) -> np.ndarray:
-    batch, _, height, width = x.shape
+    sides = x.shape[2:]
     kernel = state["spatial.conv.weight"]
-    assert kernel.shape == (1, 2, kernel_size, kernel_size)
+    assert kernel.shape == (1, 2, *(kernel_size for _ in sides))
     half = kernel_size // 2
     summary = (x.max(1), x.sum(1) / x.shape[1])
-    logits = np.zeros((batch, height, width))
-    for i in range(height):
-        for j in range(width):
-            for di in range(-half, half + 1):
-                for dj in range(-half, half + 1):
-                    if 0 <= i + di < height and 0 <= j + dj < width:
-                        for s in (0, 1):
-                            logits[:, i, j] += kernel[0, s, di + half, dj + half] * summary[s][:, i + di, j + dj]
+    logits = np.zeros((x.shape[0], *sides))
+    for at in np.ndindex(sides):
+        for tap in np.ndindex(kernel.shape[2:]):
+            seen = tuple(i + t - half for i, t in zip(at, tap, strict=True))
+            if all(0 <= i < side for i, side in zip(seen, sides, strict=True)):
+                for s in (0, 1):
+                    logits[(slice(None), *at)] += kernel[(0, s, *tap)] * summary[s][(slice(None), *seen)]
     if norm:
         mean, variance = state["spatial.norm.running_mean"][0], state["spatial.norm.running_var"][0]
         if training and logits.size > 1:  # one value has no statistics of its own (named on the card)

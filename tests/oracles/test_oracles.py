@@ -162,6 +162,8 @@ def test_every_mechanism_has_an_oracle_and_every_option_is_compared() -> None:
     assert {name for name in oracles if not name.startswith("test_")} == set(foveate.names()) == set(OPTIONS)
     for name in foveate.names():
         for option, described in foveate.get(name).options.items():
+            if option == "dimensions":  # test_signals_and_volumes
+                continue
             compared = {options.get(option, described.default) for options in OPTIONS[name]}
             assert len(compared) >= 2, f"{name}: {option}"
 
@@ -187,3 +189,19 @@ def test_training_with_one_sample(oracle_of: Callable[[str], Oracle], name: str)
         found, expected = both(oracle_of(name), name, options, 7, size, True, batch=1)
         allowed = EPS * terms(name, options, 7, size, True) * max(1.0, np.abs(expected).max())
         assert np.abs(found - expected).max() <= allowed, size
+
+
+@pytest.mark.parametrize("size", [(9,), (4, 3, 5)])
+@pytest.mark.parametrize("training", [False, True])
+def test_signals_and_volumes(oracle_of: Callable[[str], Oracle], size: tuple[int, ...], training: bool) -> None:
+    dimensions, generator = len(size), np.random.default_rng(0)
+    module = foveate.create("cbam", 5, dimensions=dimensions, kernel_size=3).double().train(training)
+    randomise(module, generator)
+    x = generator.normal(size=(2, 5, *size))
+    state = {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+    with torch.no_grad():
+        found = module(torch.from_numpy(x)).numpy()
+    expected = oracle_of("cbam")(x, state, training=training, kernel_size=3, dimensions=dimensions)
+    # the longest path: a mean over positions, two layers, a convolution, the statistics of all positions
+    terms_in_all = 3 * int(np.prod(size)) * len(x) + 4 * 5 + 2 * 3**dimensions + 20
+    assert np.abs(found - expected).max() <= EPS * terms_in_all * max(1.0, np.abs(expected).max())

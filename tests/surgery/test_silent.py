@@ -9,7 +9,7 @@ from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 import foveate
-from foveate.errors import OptionError, PlaceError
+from foveate.errors import FoveateWarning, OptionError, PlaceError
 from foveate.surgery.attended import Absent, attachments
 from foveate.surgery.places import find_places
 
@@ -248,3 +248,20 @@ def test_sentences_for_what_cannot_work():
         find_places(Net(conv()), [], X)
     with pytest.raises(OptionError, match="Conv2d does not run on the map of 'stem', 1×8×10×10"):
         foveate.attach(Net(conv()), lambda channels: nn.Conv2d(1, 1, 1), at="stem", example=X)
+
+
+def test_parts_that_run_for_nothing_get_no_attention():
+    """Parameters that never have a gradient stop distributed training; some encoders run more than a decoder takes."""
+
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = (block_of(lambda s, x: x + s.c(x), c=conv()) for _ in range(2))
+
+        def forward(self, x):
+            y = self.used(x)
+            self.idle(y)
+            return y
+
+    with pytest.warns(FoveateWarning, match="'idle.c' leads to nothing that the network returns"):
+        assert [place.path for place in find_places(Idle(), "residual", X)] == ["used.c"]

@@ -189,7 +189,8 @@ def _opened(path: Path) -> Generator[Image]:
             yield image
     except UnusableImageError:
         raise
-    except UnidentifiedImageError as error:
+    # ultralytics replaces Pillow's open by one that asks for a package for HEIF when nothing else can read a file
+    except (UnidentifiedImageError, ModuleNotFoundError) as error:
         raise UnusableImageError(f"is not an image that can be read here ({', '.join(formats)})") from error
     except Image.DecompressionBombError as error:
         raise UnusableImageError(

@@ -138,12 +138,12 @@ def _wrongs(model: nn.Module, name: str, seen: Pass) -> Iterator[str]:
         keys = [key for key, how in place.foveate_seats.items() if how.attachment == name]
         where = host_path(model, path)
         calls = seen.calls_of(path)
-        if keys and (not calls or len(calls) < len(seen.calls_of(f"{path}.{HOST}"))):
+        if keys and (not calls or len(calls) < len(seen.calls_of(f"{path}.{HOST}".lstrip(".")))):
             yield (
                 f"the network calls '{where}' through another reference than its place among the modules, such as a "
                 "list of its own, so attention there would not always run"
             )
-        if any(f"{path}.{ATTENTION}.{key}" not in seen.acted for key in keys):
+        if any(f"{path}.{ATTENTION}.{key}".lstrip(".") not in seen.acted for key in keys):
             yield f"attention at '{where}' is never given the map that it should act on"
         absent = isinstance(place.foveate_host, Absent)
         if keys and absent and not any(value in shortcuts for call in calls for value in call.returned):

@@ -138,7 +138,7 @@ def _host_modules(model: nn.Module) -> list[str]:
 def _matching(pattern: At, seen: Pass, names: dict[str, str], *, leave: bool = False) -> list[Spot]:
     """The places that a pattern names; of those that are only to be left out, also the ones that would not last."""
     if isinstance(pattern, str) and pattern in PRESETS:
-        found = _lasting(seen, PRESETS[pattern](seen))
+        found = _leading(seen, _lasting(seen, PRESETS[pattern](seen)))
         if not found.spots:
             reason = f": {found.unusable[0]}" if found.unusable else ""
             others = [name for name in _OTHERS if name != pattern and _lasting(seen, PRESETS[name](seen)).spots]
@@ -179,6 +179,19 @@ def _matching(pattern: At, seen: Pass, names: dict[str, str], *, leave: bool = F
     if found.unusable:
         raise PlaceError(f"{shown} matches what will not last: {found.unusable[0]}")
     return found.spots
+
+
+def _leading(seen: Pass, found: Found) -> Found:
+    """Without the places in parts that a network runs for nothing: attention there would never have a gradient."""
+    leading = [spot for spot in found.spots if spot.value in seen.live]
+    if not leading:  # what the network returns hides where it comes from
+        return found
+    idle = [
+        f"'{spot.path}' leads to nothing that the network returns"
+        for spot in found.spots
+        if spot.value not in seen.live
+    ]
+    return Found(leading, found.unusable + idle)
 
 
 def _lasting(seen: Pass, found: Found) -> Found:

@@ -151,6 +151,17 @@ class Pass:
         return self._by_path.get(path, [])
 
     @cached_property
+    def live(self) -> set[Value]:
+        """The values that lead to what the network returns."""
+        reached, ahead = set[Value](), list(self.root.returned)
+        while ahead:
+            value = ahead.pop()
+            if value not in reached:
+                reached.add(value)
+                ahead += value.sources
+        return reached
+
+    @cached_property
     def _by_path(self) -> dict[str, list[Call]]:
         found: dict[str, list[Call]] = {}
         for call in self.calls:
@@ -246,7 +257,7 @@ class _Observer(TorchFunctionMode):
             self._note(tensor, "", (), from_input=True)
         try:
             wrappers = [path for path, module in model.named_modules() if isinstance(module, Attended)]
-            self.attention = tuple(f"{path}.{ATTENTION}." for path in wrappers)
+            self.attention = tuple(f"{path}.{ATTENTION}.".lstrip(".") for path in wrappers)  # the network may be one
             for path in self.attention:
                 for key, attention in model.get_submodule(path.removesuffix(".")).named_children():
                     handles.append(attention.register_forward_pre_hook(self._acting(path + key), with_kwargs=True))
