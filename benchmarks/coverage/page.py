@@ -25,6 +25,7 @@ TITLES = {
     "ultralytics": "ultralytics",
     "timm": "timm",
 }
+_TELLING = 60  # so many characters of a reason say what it is; the rest names parameters
 TARGETS = {"torchvision": 100, "smp": 100, "monai": 100, "ultralytics": 100, "timm": 98}
 
 
@@ -163,7 +164,7 @@ def _problems(data: Report) -> str:
                 failed[f"refused: {list(result['refused'].values())[-1]}"].add(network["name"])
             for check, reason in result.get("why", {}).items():
                 passed = result["checks"][data["checks"].index(check)]
-                if passed == "f" and state(network, mechanism) != "refused":
+                if passed == "f" and state(network, mechanism) == "failed":
                     failed[f"`{check}`: {reason}"].add(network["name"])
                 elif reason.startswith("the host itself"):
                     unable[f"`{check}`: {reason}"].add(network["name"])
@@ -181,7 +182,7 @@ def _reasons(found: dict[str, set[str]]) -> str:
     """Reasons that differ in names and numbers only are one reason."""
     alike: dict[str, tuple[str, set[str]]] = {}
     for reason, names in found.items():
-        key = re.sub(r"'[^']*'|\d+", "…", reason)
+        key = re.sub(r"'[^']*'|[\w.]+\.foveate\.[\w.]+|\d+", "…", reason)[:_TELLING]
         first, so_far = alike.setdefault(key, (reason, set()))
         alike[key] = (first, so_far | names)
     lines = []
