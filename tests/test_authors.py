@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tests.support.oracles import said
 from torch import Tensor
 
 import foveate
@@ -21,34 +22,15 @@ from foveate.ops.relative import relative_to_absolute
 
 DATA = Path(__file__).with_name("data_authors")
 
-# the authors' names (or layers of their prototxt) and ours
-KEYS = {
-    "squeeze_excite": {
-        "conv2_1_1x1_down/": "fc1.",
-        "conv2_1_1x1_up/": "fc2.",
-    },
-    "eca": {},
-    "gather_excite": {
-        "conv2_1/gather/bn/mean": "pool.1.running_mean",
-        "conv2_1/gather/bn/variance": "pool.1.running_var",
-        "conv2_1/gather/bn/scale": "pool.1.weight",
-        "conv2_1/gather/bn/shift": "pool.1.bias",
-        "conv2_1/gather/": "pool.0.",
-        "conv2_1/excite/1x1_down/": "excite.1.",
-        "conv2_1/excite/1x1_up/": "excite.3.",
-    },
-    "cbam": {
-        "ChannelGate.mlp.1.": "channel.fc1.",
-        "ChannelGate.mlp.3.": "channel.fc2.",
-        "SpatialGate.spatial.conv.": "spatial.conv.",
-        "SpatialGate.spatial.bn.": "spatial.norm.",
-    },
-    "psanet": {},
-}
+
+def mechanism_of(file: str) -> str:
+    """The mechanism that a file is about: the longest name that its own begins with."""
+    return max((name for name in foveate.names() if file == name or file.startswith(f"{name}_")), key=len)
 
 
 def renamed(name: str, key: str) -> str:
-    for theirs, ours in KEYS[name].items():
+    """Ours for the authors' name of a tensor, or of a layer in their prototxt."""
+    for theirs, ours in said(name, "RENAMES", {}).items():
         key = key.replace(theirs, ours)
     return key
 
@@ -103,9 +85,9 @@ class Case:
         return torch.finfo(expected.dtype).eps * terms * passes * max(1.0, expected.abs().max().item())
 
 
-def cases(*files: str) -> Iterator[Any]:
-    for file in files:
-        name = "psanet" if file.startswith("psanet") else file
+def cases() -> Iterator[Any]:
+    for file in sorted(path.stem for path in DATA.glob("*.safetensors") if path.stem != "psanet_mask"):
+        name = mechanism_of(file)
         with safe_open(DATA / f"{file}.safetensors", "pt") as stored:
             described = json.loads(stored.metadata()["cases"])
         for case, options in described.items():
@@ -113,10 +95,11 @@ def cases(*files: str) -> Iterator[Any]:
             yield pytest.param(found, id=str(found))
 
 
-RUN_IN_PYTORCH = list(cases("eca", "cbam", "psanet", "psanet_compact"))
+ALL = list(cases())
+WITH_GRADIENTS = [case for case in ALL if case.values[0].read("grad_x")]  # Caffe's were run forwards only
 
 
-@pytest.mark.parametrize("case", [*RUN_IN_PYTORCH, *cases("squeeze_excite", "gather_excite")])
+@pytest.mark.parametrize("case", ALL)
 def test_the_output_is_the_authors(case: Case) -> None:
     expected = case.tensor("y")
     found = case.module()(case.tensor("x")).detach()
@@ -124,7 +107,7 @@ def test_the_output_is_the_authors(case: Case) -> None:
     assert (found - expected).abs().max().item() <= case.allowed(expected)
 
 
-@pytest.mark.parametrize("case", RUN_IN_PYTORCH)
+@pytest.mark.parametrize("case", WITH_GRADIENTS)
 def test_the_gradients_are_the_authors(case: Case) -> None:
     module, x = case.module(), case.tensor("x").requires_grad_()
     (module(x) * case.tensor("cotangent")).sum().backward()
@@ -139,7 +122,7 @@ def test_the_gradients_are_the_authors(case: Case) -> None:
         assert difference <= case.allowed(gradients[key], passes=2), key
 
 
-@pytest.mark.parametrize("case", [p for p in RUN_IN_PYTORCH if p.values[0].training and p.values[0].read("after")])
+@pytest.mark.parametrize("case", [p for p in WITH_GRADIENTS if p.values[0].training and p.values[0].read("after")])
 def test_a_training_step_leaves_the_authors_statistics(case: Case) -> None:
     module = case.module()
     module(case.tensor("x"))
@@ -153,7 +136,7 @@ def test_a_training_step_leaves_the_authors_statistics(case: Case) -> None:
 @pytest.mark.parametrize("case", ["ties", "ties_training", "ties_max"])
 def test_the_ties_in_the_data_are_ties(case: str) -> None:
     """Else the gradients above would say nothing about them."""
-    found = next(p.values[0] for p in cases("cbam") if p.values[0].case == case)
+    found = next(p.values[0] for p in ALL if (p.values[0].name, p.values[0].case) == ("cbam", case))
     x = found.tensor("x")
     shared = (x.flatten(2) == x.flatten(2).max(2, keepdim=True).values).sum(2)
     assert (shared > 1).sum() >= 6  # channels with their maximum at several positions

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no installed package
-
 from benchmarks.coverage import page, results, workers
 from benchmarks.coverage.convolutional import kind_of
 from benchmarks.coverage.hosts import native_image

@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 import torch
+from tests.support.oracles import collected
 from torch import nn
 
 import foveate
@@ -53,35 +54,7 @@ def added(spec: str, depth: int) -> int:
 
 COUNTS = [
     *((depth, None, count) for depth, count in PLAIN.items()),
-    (18, "squeeze_excite", 11_778_592),
-    (34, "squeeze_excite", 21_958_868),
-    (50, "squeeze_excite", 28_088_024),
-    (101, "squeeze_excite", 49_326_872),
-    (152, "squeeze_excite", 66_821_848),
-    (18, "squeeze_excite:bias=false", 11_776_552),
-    (34, "squeeze_excite:bias=false", 21_954_856),
-    (50, "squeeze_excite:bias=false", 28_071_976),
-    (101, "squeeze_excite:bias=false", 49_292_328),
-    (152, "squeeze_excite:bias=false", 66_770_984),
-    (50, "squeeze_excite:reduction=2", 45_699_240),
-    (50, "squeeze_excite:reduction=4", 35_635_688),
-    (50, "squeeze_excite:reduction=8", 30_603_912),
-    (50, "squeeze_excite:reduction=32", 26_830_080),
-    (50, "eca", 25_557_118),
-    (18, "cbam", 11_779_392),
-    (34, "cbam", 21_960_468),
-    (50, "cbam", 28_089_624),
-    (101, "cbam", 49_330_172),
-    (152, "cbam", 66_826_848),
-    (50, "gather_excite:variant=theta_minus,extent=2", 25_557_032),
-    (50, "gather_excite:variant=theta_minus,extent=global", 25_557_032),
-    (50, "gather_excite:variant=theta,extent=2", 25_723_176),
-    (50, "gather_excite:variant=theta,extent=4", 25_889_320),
-    (50, "gather_excite:variant=theta,extent=8", 26_055_464),
-    (50, "gather_excite:variant=theta,extent=global", 31_106_600),
-    (50, "gather_excite:variant=theta_plus,extent=global", 33_637_592),
-    (101, "gather_excite:variant=theta,extent=global", 53_545_512),
-    (101, "gather_excite:variant=theta_plus,extent=global", 58_323_224),
+    *(row for _, row in collected("RESNETS")),
 ]
 
 

@@ -10,11 +10,22 @@ feature recalibration  apply the weights                       ``recalibrate(x, 
 
 What follows, classification or detection or segmentation, is the host network's.
 
-A **gate** multiplies the features by weights. An **affinity** relates pairs of positions and mixes features
-along those relations. A **sequence** is one after the other. Every mechanism is one of the three; it has the
-shape of its input, and it shows its weights by passing them through a :class:`Map`.
+A **gate** multiplies the features by weights (**gates**: by several at once). An **update** adds to the features what
+its weights select; an **affinity** is an update whose weights relate pairs of positions. A **sequence** is one after
+the other, and a **transform** is what fits none of these. A mechanism has the shape of its input, and it shows its
+weights by passing them through a :class:`Map`.
 
-Required to implement: ``gather`` and ``weigh`` (an affinity: ``recalibrate`` too), ``reset_parameters``.
+===============  ===================================  ================================  ==========================
+base class       what it computes                     you write                         what the blend acts on
+===============  ===================================  ================================  ==========================
+``Gate``         ``x · weights``                      ``gather``, ``weigh``             the weights
+``Gates``        ``x · weights · weights · …``        ``gather``, ``weigh``             all of the weights
+``Update``       ``x + update``                       ``gather, weigh, recalibrate``    the update
+``Affinity``     the same, of pairs of positions      ``gather, weigh, recalibrate``    the update
+``Transform``    anything else                        ``gather, weigh, recalibrate``    the whole: ``x + b · (y - x)``
+``Sequence``     one step after the other             nothing: it is given its steps    each step has its own
+===============  ===================================  ================================  ==========================
+
 What you get: ``forward``, the blend that starts a mechanism as the identity, and maps that can be recorded,
 differentiated and exported.
 """
@@ -35,9 +46,14 @@ class Map(nn.Identity):
 
     It has no parameters and no state, so export folds it away.
 
+    What passes is a tensor, or a :class:`Relation`. A tensor whose axes are among ``"c"``, ``"h"``, ``"w"`` has four
+    dimensions, ``(b, c or 1, h or 1, w or 1)``; with any other axis it has one dimension for each, after the batch.
+
     Args:
-        axes: What the weights vary over besides the batch. ``"c"``, ``"h"``, ``"w"`` for a gate, in any
-            combination; ``"hw->hw"`` for an affinity, from the positions looked at to the positions that look.
+        axes: What the weights vary over besides the batch: ``"c"``, ``"h"``, ``"w"`` in any combination; ``"hw->hw"``
+            for an affinity, from the positions looked at to the positions that look, ``"c->c"`` for one of channels;
+            other words for what else there is: ``"slot"`` (a memory's, or a base's), ``"branch"``, ``"kernel"``,
+            ``"tap"`` (a cell of a kernel), ``"head"``, ``"in"`` and ``"out"`` (channels of a convolution).
     """
 
     def __init__(self, *axes: str) -> None:
@@ -53,17 +69,17 @@ class Relation(Protocol):
     """The weights of an affinity: every position's share in every other, kept implicit until asked for.
 
     Attributes:
-        size: Height and width of the map of positions.
+        size: Height and width of the map of positions; ``(channels,)`` for a relation of channels.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, ...]
 
     def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        """Sum the values of all positions, weighted, at every position."""
+        """Sum the values of all positions, weighted, at every position (of all channels, at every channel)."""
         ...
 
     def dense(self) -> Float[Tensor, "b source target"]:
-        """The weights as one matrix a sample, HW×HW: for looking at, not for computing with."""
+        """The weights as one matrix a sample, HW×HW (C×C): for looking at, not for computing with."""
         ...
 
 
@@ -150,23 +166,59 @@ class Gate(Attention):
         return self.recalibrate(x, self.map(weights), context)
 
 
-class Affinity(Attention):
-    """Attention that relates pairs of positions and mixes features along the relations.
+class Gates(Attention):
+    """Attention that multiplies by several weights at once, each with a map of its own: along height, along width.
 
-    Required: :meth:`gather`, :meth:`weigh` (it passes each relation through a :class:`Map`), :meth:`recalibrate`.
+    Required: :meth:`gather`, :meth:`weigh`, and for every name that ``weigh`` returns a :class:`Map` called
+    ``<name>_map``.
     """
 
     @abstractmethod
     def gather(self, x: Float[Tensor, "b c h w"]) -> Any:
-        """Embed the positions."""
+        """Summarise the feature map."""
+
+    @abstractmethod
+    def weigh(self, context: Any) -> dict[str, Float[Tensor, "b _ _ _"]]:
+        """Turn the summary into weights, by name."""
+
+    def recalibrate(
+        self,
+        x: Float[Tensor, "b c h w"],
+        weights: dict[str, Float[Tensor, "b _ _ _"]],
+        context: Any,  # noqa: ARG002
+    ) -> Float[Tensor, "b c h w"]:
+        """Apply the weights: one after the other, unless a mechanism's paper does otherwise."""
+        for factor in weights.values():
+            x = x * factor
+        return x
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Gather, weigh, recalibrate."""
+        context = self.gather(x)
+        weights = self.weigh(context)
+        if self.blend is not None:
+            weights = {name: 1 + self.blend * (factor - 1) for name, factor in weights.items()}
+        shown = {name: self.get_submodule(f"{name}_map")(factor) for name, factor in weights.items()}
+        return self.recalibrate(x, shown, context)
+
+
+class Update(Attention):
+    """Attention that adds to the features what its weights select.
+
+    Required: :meth:`gather`, :meth:`weigh` (it passes all weights through a :class:`Map`), :meth:`recalibrate`.
+    """
+
+    @abstractmethod
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Any:
+        """Summarise the feature map."""
 
     @abstractmethod
     def weigh(self, context: Any) -> Any:
-        """Relate the positions: one :class:`Relation`, or several."""
+        """Turn the summary into weights, and show them."""
 
     @abstractmethod
     def recalibrate(self, x: Float[Tensor, "b c h w"], weights: Any, context: Any) -> Float[Tensor, "b c h w"]:
-        """The update: what the relations bring to every position."""
+        """The update: what the weights bring to every position."""
 
     def fuse(self, x: Float[Tensor, "b c h w"], update: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ h w"]:
         """Join features and update; added back, unless a mechanism's paper does otherwise."""
@@ -177,6 +229,39 @@ class Affinity(Attention):
         context = self.gather(x)
         update = self.recalibrate(x, self.weigh(context), context)
         return self.fuse(x, update if self.blend is None else self.blend * update)
+
+
+class Affinity(Update):
+    """An update whose weights relate pairs of positions: it mixes features along the relations.
+
+    Required: :meth:`gather`, which embeds the positions; :meth:`weigh`, which relates them and passes each
+    :class:`Relation` through a :class:`Map`; :meth:`recalibrate`.
+    """
+
+
+class Transform(Attention):
+    """Attention whose output is neither a product with its weights nor a sum: one that projects or shuffles after it.
+
+    Required: :meth:`gather`, :meth:`weigh` (it passes all weights through a :class:`Map`), :meth:`recalibrate`.
+    """
+
+    @abstractmethod
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Any:
+        """Summarise the feature map."""
+
+    @abstractmethod
+    def weigh(self, context: Any) -> Any:
+        """Turn the summary into weights, and show them."""
+
+    @abstractmethod
+    def recalibrate(self, x: Float[Tensor, "b c h w"], weights: Any, context: Any) -> Float[Tensor, "b c h w"]:
+        """The output."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Gather, weigh, recalibrate."""
+        context = self.gather(x)
+        y = self.recalibrate(x, self.weigh(context), context)
+        return y if self.blend is None else x + self.blend * (y - x)
 
 
 class Sequence(Attention):

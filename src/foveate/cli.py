@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 LARGEST = 2**28  # values of a feature map, 1 GiB of them: more is a slip of the pen
-KINDS = ("channel", "spatial", "hybrid", "pixel-pair")
+KINDS = ("channel", "spatial", "hybrid", "pixel-pair", "branch", "kernel")
 
 
 @app.callback(invoke_without_command=True)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from foveate.attention import Affinity, Attention, maps_of
+from foveate.attention import Attention, Update, maps_of
 from foveate.errors import OptionError, check_at_least, check_size, nearest
 
 
@@ -100,7 +100,7 @@ class Mechanism:
         return "size" in inspect.signature(self.build).parameters
 
     def kind(self, **options: Any) -> str:
-        """The kind, computed from the axes of the maps: channel, spatial, hybrid or pixel-pair.
+        """The kind, computed from the axes of the maps: channel, spatial, hybrid, pixel-pair, branch or kernel.
 
         Example:
             >>> get("cbam").kind(), get("cbam").kind(parts="spatial")
@@ -108,9 +108,12 @@ class Mechanism:
         """
         with torch.device("meta"):
             module = Spec(self.card.name, tuple(options.items())).create(64, size=(8, 8))
-        if any(isinstance(child, Affinity) for child in module.modules()):
-            return "pixel-pair"
         axes = {axis for point in maps_of(module).values() for axis in point.axes}
+        for kind, its_axes in _KINDS.items():
+            if axes & its_axes:
+                return kind
+        if any(isinstance(step, Update) for step in module.modules()):  # it brings features from all over the map
+            return "pixel-pair"
         if axes == {"c"}:
             return "channel"
         return "hybrid" if "c" in axes else "spatial"
@@ -178,6 +181,8 @@ class Spec:
         return {}
 
 
+# kinds that one axis decides; the rest is told by which of channels and positions the weights vary over
+_KINDS = {"kernel": {"kernel", "tap"}, "branch": {"branch"}, "pixel-pair": {"hw->hw", "slot"}, "channel": {"c->c"}}
 T = TypeVar("T", bound=Attention)
 _mechanisms: dict[str, Mechanism] = {}
 

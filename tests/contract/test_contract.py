@@ -5,6 +5,7 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
+from tests.support.oracles import about, collected
 
 from foveate.registry import names
 from foveate.testing import Subject, agrees_compiled, check_mechanism, checks, parametrize
@@ -14,53 +15,11 @@ GRAPHS = ("compiles", "exports", "exports_to_onnx")
 OPTIONS = ("every_option_acts", "misspelt_option_raises")
 DIRECT = [name for name in checks() if name not in GRAPHS]
 
-# What runs a graph at most, by its smallest height and width: a size over which torch.export sees a gathered or
-# shrunken map of one position, which it takes for a constant.
-VARIANTS = {
-    "squeeze_excite:bias=false": 1,
-    "squeeze_excite:reduction=2": 1,
-    "eca:kernel_size=9": 1,
-    "gather_excite:variant=theta_minus,extent=2": 3,
-    "gather_excite:variant=theta_minus,extent=4": 5,
-    "gather_excite:variant=theta_minus,extent=8": 9,
-    "gather_excite:variant=theta_minus,extent=global": 1,
-    "gather_excite:variant=theta,extent=2": 3,
-    "gather_excite:variant=theta,extent=4": 5,
-    "gather_excite:variant=theta,extent=global": 1,
-    "gather_excite:variant=theta_plus,extent=2": 3,
-    "gather_excite:variant=theta_plus,extent=4": 5,
-    "gather_excite:variant=theta_plus,extent=8": 9,
-    "gather_excite:variant=theta_plus,extent=global": 1,
-    "cbam:pools=avg": 1,
-    "cbam:pools=max": 1,
-    "cbam:pools=lp": 1,
-    "cbam:pools=lse": 1,
-    "cbam:pools=avg+max+lp+lse": 1,
-    "cbam:parts=channel": 1,
-    "cbam:parts=spatial": 1,
-    "cbam:kernel_size=3,norm=false": 1,
-    "psanet:branches=collect": 3,
-    "psanet:branches=distribute": 3,
-    "psanet:compact=true": 1,
-    "psanet:compact=true,branches=collect": 1,
-    "psanet:compact=true,branches=distribute": 1,
-    "psanet:mask=3+3": 3,
-    "psanet:mask=3+3,outside=exclude": 3,
-    "psanet:softmax=false,normalization=none": 3,
-    "psanet:shrink=1": 1,
-    "psanet:shrink=3": 4,
-}
+# Forms other than the default's, by the smallest height and width that their graphs accept: a size over which
+# torch.export sees a gathered or shrunken map of one position, which it takes for a constant.
+VARIANTS = {spec: about(name).VARIANTS[spec] for name, spec in collected("VARIANTS")}
 # Capture takes seconds a form: those whose graphs differ in kind from the default's.
-CAPTURED = (
-    "gather_excite:variant=theta_minus,extent=2",
-    "gather_excite:variant=theta_minus,extent=global",
-    "gather_excite:variant=theta_plus,extent=4",
-    "gather_excite:variant=theta_plus,extent=global",
-    "cbam:pools=avg+max+lp+lse",
-    "psanet:compact=true",
-    "psanet:mask=3+3,outside=exclude",
-    "psanet:softmax=false,normalization=none",
-)
+CAPTURED = [spec for _, spec in collected("CAPTURED")]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,73 @@ every position of the map. The softmax runs over the positions that features com
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
+from tests.support.oracles import BATCH, Options, product
+from tests.support.weights import fill, filled, weights_of
+from torch import Tensor, nn
+
+import foveate
+from foveate.errors import FoveateError
+
+POINTWISE = 16  # sigmoid, scale, shift, interpolation
+OPTIONS = [
+    *product(
+        branches=("both", "collect", "distribute"),
+        mask=(None, (3, 5), (19, 3)),
+        outside=("zero", "exclude"),
+        softmax=(True, False),
+        normalization=(None, 2.5),
+        shrink=(1, 2, 3),
+        fusion=("add", "concat"),
+    ),
+    *product(
+        branches=("both", "collect", "distribute"),
+        compact=(True,),
+        softmax=(True, False),
+        normalization=(None, 1.0),
+        shrink=(1, 2, 3),
+        fusion=("add", "concat"),
+    ),
+    *product(branches=("both", "collect", "distribute"), reduction=(1, 3), shrink=(1, 2)),
+]
+EVERY = 17
+VARIANTS = {
+    "psanet:branches=collect": 3,
+    "psanet:branches=distribute": 3,
+    "psanet:compact=true": 1,
+    "psanet:compact=true,branches=collect": 1,
+    "psanet:compact=true,branches=distribute": 1,
+    "psanet:mask=3+3": 3,
+    "psanet:mask=3+3,outside=exclude": 3,
+    "psanet:softmax=false,normalization=none": 3,
+    "psanet:shrink=1": 1,
+    "psanet:shrink=3": 4,
+}
+CAPTURED = (
+    "psanet:compact=true",
+    "psanet:mask=3+3,outside=exclude",
+    "psanet:softmax=false,normalization=none",
+)
+REFUSED = [
+    ("psanet:mask=4+3", {}, "mask height must be odd"),
+    ("psanet:mask=59", {}, "mask"),
+    ("psanet:mask=3+3+3", {}, "mask"),
+    ("psanet:normalization=0", {}, "normalization must be positive"),
+    ("psanet:normalization=true", {}, "normalization must be positive"),
+    ("psanet:normalization=mean", {}, "normalization must be positive"),
+    ("psanet:compact=true,mask=3+3", {}, "leave `mask` out"),
+    ("psanet", {"size": None}, "give the map's size"),
+    ("psanet", {"size": (0, 5)}, "size"),
+]
+
+
+def terms(options: Options, channels: int, size: tuple[int, int], training: bool) -> int:
+    """How many terms are added one after another on the longest path from input to output."""
+    positions = size[0] * size[1]
+    reduced = max(1, channels // options.get("reduction", 4))
+    statistics = 2 * BATCH * positions if training else 0
+    return channels + 4 * reduced + 2 * positions + 3 * statistics + 4 * POINTWISE
 
 
 def oracle(
@@ -117,3 +184,94 @@ def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
             lower = x[:, :, bottom, left] * (1 - over) + x[:, :, bottom, right] * over
             out[:, :, i, j] = upper * (1 - down) + lower * down
     return out
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_psanets_weights_sum_to_one_over_the_sources_in_both_branches(compact: bool) -> None:
+    module = filled(foveate.create("psanet", 8, size=(5, 6), shrink=1, compact=compact))
+    weights = weights_of(module, torch.randn(2, 8, 5, 6))
+    assert set(weights) == {"collect_map", "distribute_map"}
+    for name, table in weights.items():
+        torch.testing.assert_close(table.sum(1), torch.ones(2, 30), msg=name)
+        assert not torch.allclose(table.sum(2), torch.ones(2, 30)), name
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_psanet_runs_where_channels_are_not_positions(compact: bool) -> None:
+    for channels, size in ((3, (5, 4)), (32, (3, 2)), (1, (1, 1))):
+        module = foveate.create("psanet", channels, size=size, shrink=1, compact=compact).eval()
+        x = torch.randn(2, channels, *size)
+        assert module(x).shape == x.shape
+
+
+def table_of_a_tiny_mask(outside: str) -> Tensor:
+    """Collect with a mask of one cell, whose logit is 2 everywhere, on a map of six positions."""
+    module = foveate.create("psanet", 4, branches="collect", mask=(1, 1), shrink=1, outside=outside, reduction=4).eval()
+    fill(module.attention[1], 0.0)
+    fill(module.attention[1], 1.0, "bias")
+    fill(module.attention[3], 2.0)
+    return weights_of(module, torch.randn(1, 4, 2, 3))["collect_map"][0]
+
+
+def test_psanet_gives_positions_outside_the_mask_a_logit_of_zero_and_not_a_weight_of_zero() -> None:
+    own, other = torch.tensor(2.0).exp(), 1.0
+    expected = torch.full((6, 6), other).fill_diagonal_(own.item()) / (own + 5 * other)
+    torch.testing.assert_close(table_of_a_tiny_mask("zero"), expected)
+
+
+def test_psanet_can_leave_positions_outside_the_mask_out() -> None:
+    torch.testing.assert_close(table_of_a_tiny_mask("exclude"), torch.eye(6))
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_psanets_distribute_is_its_collect_with_the_positions_swapped(compact: bool) -> None:
+    collect, distribute = (
+        filled(foveate.create("psanet", 8, size=(3, 4), branches=branches, shrink=1, compact=compact, softmax=False))
+        for branches in ("collect", "distribute")
+    )
+    distribute.load_state_dict(collect.state_dict())
+    x = torch.randn(2, 8, 3, 4)
+    (one,), (other,) = weights_of(collect, x).values(), weights_of(distribute, x).values()
+    assert torch.equal(one, other.transpose(1, 2))
+    assert not torch.equal(one, other)
+
+
+def test_psanet_without_a_factor_divides_by_the_cells_of_its_mask() -> None:
+    options = {"size": (3, 4), "shrink": 1, "branches": "collect"}
+    plain, divided = (filled(foveate.create("psanet", 8, normalization=n, **options)) for n in (1.0, None))
+    x = torch.randn(1, 8, 3, 4)
+    (one,), (other,) = weights_of(plain, x).values(), weights_of(divided, x).values()
+    torch.testing.assert_close(other * 5 * 7, one)
+
+
+def test_psanets_default_mask_reaches_every_position_from_every_other() -> None:
+    module = foveate.create("psanet", 8, size=(59, 59))  # a crop of 465: 59 positions a side, 30 after shrinking
+    assert module.mask == (59, 59)
+    assert foveate.create("psanet", 8, size=(89, 89)).mask == (89, 89)  # a crop of 705
+    assert foveate.create("psanet", 8, size=(59, 59), compact=True).mask == (30, 30)
+
+
+def test_psanets_projection_has_no_padding() -> None:
+    module = foveate.create("psanet", 8, size=(3, 3))
+    assert {layer.padding for layer in module.modules() if isinstance(layer, nn.Conv2d)} == {(0, 0)}
+
+
+def test_psanet_concatenates_behind_the_features_as_published() -> None:
+    x = torch.randn(1, 8, 5, 5)
+    added = filled(foveate.create("psanet", 8, size=(5, 5)))
+    joined = filled(foveate.create("psanet", 8, size=(5, 5), fusion="concat"))
+    assert torch.equal(joined(x)[:, :8], x)
+    torch.testing.assert_close(joined(x)[:, 8:], added(x) - x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 5), (1, 7), (12, 9)])
+def test_an_over_complete_psanet_runs_at_sizes_it_was_not_made_for(size: tuple[int, int]) -> None:
+    module = foveate.create("psanet", 8, size=(6, 6), shrink=3)
+    x = torch.randn(2, 8, *size)
+    assert module(x).shape == x.shape
+
+
+def test_a_compact_psanet_says_which_size_it_is_tied_to() -> None:
+    module = foveate.create("psanet", 8, size=(5, 6), compact=True)
+    with pytest.raises(FoveateError, match=r"tied to maps of 5×6.*got 6×6.*compact=false"):
+        module(torch.randn(1, 8, 6, 6))

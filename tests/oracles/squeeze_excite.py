@@ -8,6 +8,49 @@ Scale (equation 4):      x̃_c = s_c u_c
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
+from tests.support.oracles import Options, product
+from tests.support.weights import fill, gate, has_deviation
+
+import foveate
+
+POINTWISE = 16  # sigmoid, scale, shift, interpolation
+OPTIONS = product(reduction=(1, 4, 16), bias=(True, False))
+NORMS = False
+VARIANTS = {
+    "squeeze_excite:bias=false": 1,
+    "squeeze_excite:reduction=2": 1,
+}
+REFUSED = [
+    ("se:reduction=0", {}, "reduction must be a whole number of at least 1"),
+    ("se:bias=1", {}, "bias must be true or false"),
+]
+RENAMES = {
+    "conv2_1_1x1_down/": "fc1.",
+    "conv2_1_1x1_up/": "fc2.",
+}
+RESNETS = [
+    (18, "squeeze_excite", 11_778_592),
+    (34, "squeeze_excite", 21_958_868),
+    (50, "squeeze_excite", 28_088_024),
+    (101, "squeeze_excite", 49_326_872),
+    (152, "squeeze_excite", 66_821_848),
+    (18, "squeeze_excite:bias=false", 11_776_552),
+    (34, "squeeze_excite:bias=false", 21_954_856),
+    (50, "squeeze_excite:bias=false", 28_071_976),
+    (101, "squeeze_excite:bias=false", 49_292_328),
+    (152, "squeeze_excite:bias=false", 66_770_984),
+    (50, "squeeze_excite:reduction=2", 45_699_240),
+    (50, "squeeze_excite:reduction=4", 35_635_688),
+    (50, "squeeze_excite:reduction=8", 30_603_912),
+    (50, "squeeze_excite:reduction=32", 26_830_080),
+]
+
+
+def terms(options: Options, channels: int, size: tuple[int, int], training: bool) -> int:
+    """How many terms are added one after another on the longest path from input to output."""
+    return size[0] * size[1] + channels + max(1, channels // options.get("reduction", 16)) + POINTWISE
 
 
 def oracle(
@@ -42,3 +85,30 @@ def oracle(
         for c in range(channels):
             y[b, c] = s[c] * x[b, c]
     return y
+
+
+@pytest.mark.parametrize("channels", [1, 3, 15])
+def test_se_with_fewer_channels_than_its_reduction_is_not_a_constant_gate(channels: int) -> None:
+    module = foveate.create("se", channels, reduction=16)
+    fill(module.fc1, 1.0)
+    fill(module.fc2, 1.0)
+    for value in (-0.1, 0.1, 0.2):
+        weights = gate(module, torch.full((1, channels, 2, 2), value))
+        torch.testing.assert_close(weights, torch.full_like(weights, max(0.0, value * channels)).sigmoid())
+
+
+def test_se_has_biases_in_both_layers_or_in_none() -> None:
+    assert {n for n, _ in foveate.create("se", 32).named_parameters()} == {
+        "fc1.weight",
+        "fc1.bias",
+        "fc2.weight",
+        "fc2.bias",
+    }
+    assert {n for n, _ in foveate.create("se:bias=false", 32).named_parameters()} == {"fc1.weight", "fc2.weight"}
+
+
+def test_se_starts_with_deviation_a_hundredth_and_no_bias() -> None:
+    module = foveate.create("se", 512)
+    for layer in (module.fc1, module.fc2):
+        assert has_deviation(layer.weight, 0.01)
+        assert not layer.bias.any()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from foveate.attention import Attention, Map, Relation, maps_of
+from foveate.attention import Attention, Gates, Map, Relation, Transform, Update, maps_of
 from foveate.testing.expect import ContractError, expect, expect_close
-from foveate.testing.subject import Size, Subject
+from foveate.testing.subject import Subject
 
 GATE_AXES = {"c": 1, "h": 2, "w": 3}
 
@@ -21,8 +22,9 @@ GATE_AXES = {"c": 1, "h": 2, "w": 3}
 def map_is_applied(subject: Subject) -> None:
     """What passes through a map is what acts: put other weights there, and the output follows.
 
-    A gate of ones returns its input, one of zeros nothing, and halves add up to the whole; an affinity mixes with the
-    matrix that it shows.
+    A gate of ones returns its input, one of zeros nothing, and halves add up to the whole; several gates of a step do
+    so together, and each does something. An affinity mixes with the matrix that it shows. Whatever else a mechanism
+    does with its weights, it does something else with their mean.
     """
     module = subject.awake()
     x = subject.input(2, dtype=torch.float64)
@@ -31,6 +33,10 @@ def map_is_applied(subject: Subject) -> None:
         seen = _run(module, x, step, point)
         if _relates(point):
             _check_relation(step, seen, point, path)
+        elif isinstance(step, Gates):
+            _check_gates(step, seen, point, path)
+        elif isinstance(step, Update | Transform):
+            _check_weights(step, seen, point, path)
         else:
             _check_gate(step, seen, point, path)
 
@@ -43,12 +49,16 @@ def map_varies_along_its_axes(subject: Subject) -> None:
         seen = _run(module, subject.input(3, size=size, dtype=torch.float64), module, point)
         if _relates(point):
             weights: Tensor = seen.weights.dense()
-            dims = {"the position looked at": 1, "the position that looks": 2}
+            dims = {"what is looked at": 1, "what looks": 2}
             named = set(dims)
         else:
-            weights, dims, named = seen.weights, GATE_AXES, set(point.axes)
-            unknown = named - GATE_AXES.keys()
-            expect(bool(named) and not unknown, f"{path} names the axes {point.axes}; a gate has c, h and w")
+            weights, named = seen.weights, set(point.axes)
+            expect(bool(named), f"{path} names no axes; a gate has c, h and w")
+            dims = GATE_AXES if named <= GATE_AXES.keys() else {axis: i for i, axis in enumerate(point.axes, 1)}
+            expect(
+                weights.dim() == (4 if dims is GATE_AXES else 1 + len(dims)),
+                f"the weights at {path} have {weights.dim()} dimensions, which are not those of the axes {point.axes}",
+            )
         expect(_varies(weights, 0), f"the weights at {path} are the same for every sample: they attend to nothing")
         for axis, dim in dims.items():
             varies = _varies(weights, dim)
@@ -140,13 +150,38 @@ def _check_gate(step: nn.Module, seen: _Seen, point: Map, path: str) -> None:
         expect_close(seen.x * weights, seen.y, f"the input times the weights at {path}, compared with the output,")
 
 
+def _check_gates(step: nn.Module, seen: _Seen, point: Map, path: str) -> None:
+    def together(weights: Tensor) -> Tensor:
+        with ExitStack() as stack:
+            for other in maps_of(step).values():
+                if other is not point:
+                    stack.enter_context(_passing(other, lambda w: torch.full_like(w, float(weights.flatten()[0]))))
+            return _with(step, point, seen.x, weights)
+
+    ones, zeros = torch.ones_like(seen.weights), torch.zeros_like(seen.weights)
+    expect_close(together(ones), seen.x, f"with weights of one at {path} and beside it the output, not the input,")
+    expect_close(together(zeros), 0 * seen.x, f"with weights of zero at {path} and beside it the output")
+    _check_weights(step, seen, point, path)
+
+
+def _check_weights(step: nn.Module, seen: _Seen, point: Map, path: str) -> None:
+    same = _with(step, point, seen.x, seen.weights)
+    expect_close(same, seen.y, f"the output with the same weights at {path}")
+    dims = tuple(range(1, seen.weights.dim()))
+    mean = seen.weights.mean(dims, keepdim=True).expand_as(seen.weights)
+    expect(
+        not torch.equal(_with(step, point, seen.x, mean.clone()), seen.y),
+        f"with the mean of the weights at {path} in their place nothing changes: what it shows is not what it does",
+    )
+
+
 def _check_relation(step: nn.Module, seen: _Seen, point: Map, path: str) -> None:
     dense: Tensor = seen.weights.dense()
-    size: Size = seen.weights.size
-    positions = size[0] * size[1]
+    size: tuple[int, ...] = seen.weights.size
+    positions = math.prod(size)
     expect(
         dense.shape[1:] == (positions, positions),
-        f"dense() at {path} has the shape {tuple(dense.shape)} for {size[0]}×{size[1]} positions",
+        f"dense() at {path} has the shape {tuple(dense.shape)} for {'×'.join(map(str, size))} of them",
     )
     mixed = _with(step, point, seen.x, _showing(seen.weights, dense))
     expect_close(mixed, seen.y, f"the output of mixing with what dense() at {path} shows")
@@ -159,7 +194,9 @@ def _check_relation(step: nn.Module, seen: _Seen, point: Map, path: str) -> None
 def _showing(relation: Relation, weights: Tensor) -> Relation:
     """A copy of a relation, of its type for whoever looks, that mixes with the given matrix and nothing else."""
 
-    def mix(relation: Relation, value: Tensor) -> Tensor:  # noqa: ARG001
+    def mix(relation: Relation, value: Tensor) -> Tensor:
+        if len(relation.size) == 1:  # of channels
+            return (weights.transpose(1, 2) @ value.flatten(2)).reshape(value.shape)
         return (value.flatten(2) @ weights).reshape(value.shape)
 
     copied = copy.copy(relation)
