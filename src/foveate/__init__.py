@@ -3,9 +3,12 @@
 from foveate import catalogue as catalogue
 from foveate import hosts as hosts
 from foveate.attention import Attention
+from foveate.certificate import certificate_of
 from foveate.errors import FoveateError
 from foveate.explain import record
+from foveate.fusion import Fusion, GuidedGate
 from foveate.registry import Card, Paper, Spec, create, get, mechanism, names, spec
+from foveate.replacement import ConvShape, Replacement
 from foveate.surgery import (
     attach,
     attached,
@@ -23,6 +26,7 @@ from foveate.surgery import (
     parameter_groups,
     plan,
     push_to_hub,
+    replace,
     save,
     status,
     unfreeze_attention,
@@ -33,13 +37,18 @@ from foveate.surgery import (
 __all__ = [
     "Attention",
     "Card",
+    "ConvShape",
     "FoveateError",
+    "Fusion",
+    "GuidedGate",
     "Paper",
+    "Replacement",
     "Spec",
     "attach",
     "attached",
     "attention_parameters",
     "bake",
+    "certificate_of",
     "convert",
     "convert_back",
     "create",
@@ -57,6 +66,7 @@ __all__ = [
     "plan",
     "push_to_hub",
     "record",
+    "replace",
     "save",
     "spec",
     "status",

@@ -53,7 +53,7 @@ class Map(nn.Identity):
         axes: What the weights vary over besides the batch: ``"c"``, ``"h"``, ``"w"`` in any combination; ``"hw->hw"``
             for an affinity, from the positions looked at to the positions that look, ``"c->c"`` for one of channels;
             other words for what else there is: ``"slot"`` (a memory's, or a base's), ``"branch"``, ``"kernel"``,
-            ``"tap"`` (a cell of a kernel), ``"head"``, ``"in"`` and ``"out"`` (channels of a convolution).
+            ``"tap"`` (a cell of a kernel), ``"group"``, ``"head"``, ``"in"`` and ``"out"`` (channels of a convolution).
     """
 
     def __init__(self, *axes: str) -> None:
@@ -220,7 +220,7 @@ class Update(Attention):
     def recalibrate(self, x: Float[Tensor, "b c h w"], weights: Any, context: Any) -> Float[Tensor, "b c h w"]:
         """The update: what the weights bring to every position."""
 
-    def fuse(self, x: Float[Tensor, "b c h w"], update: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ h w"]:
+    def fuse(self, x: Float[Tensor, "b c h w"], update: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b _ h w"]:
         """Join features and update; added back, unless a mechanism's paper does otherwise."""
         return x + update
 

@@ -11,12 +11,14 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from foveate.attention import Attention, Update, maps_of
 from foveate.errors import OptionError, check_at_least, check_size, nearest
+from foveate.fusion import Pair
+from foveate.replacement import ConvShape, Replacement
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,19 @@ class Paper:
     authors: str
     venue: str
     arxiv: str | None = None
+
+    @property
+    def year(self) -> int:
+        """The year of its first venue.
+
+        Example:
+            >>> get("se").card.paper.year
+            2018
+        """
+        found = re.search(r"(?:19|20)\d\d", self.venue) or re.match(r"(\d\d)", self.arxiv or "")
+        if found is None:
+            raise OptionError(f"the venue '{self.venue}' names no year")
+        return int(found[0]) if len(found[0]) == 4 else 2000 + int(found[0])
 
     @property
     def url(self) -> str | None:
@@ -47,6 +62,7 @@ class Card:
         reference: The authors' code that this one was compared with, or why there is none.
         differences: How it differs from its paper or its authors' code, and why.
         exemptions: Checks of the contract that do not apply, each with its reason.
+        evidence: What its paper reports: where it helped, by how much, and at what cost; numbers are the paper's.
     """
 
     name: str
@@ -57,6 +73,7 @@ class Card:
     reference: str = ""
     differences: tuple[str, ...] = ()
     exemptions: Mapping[str, str] = field(default_factory=dict[str, str])
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,23 +98,35 @@ class Mechanism:
     """A card and the class it describes."""
 
     card: Card
-    build: type[Attention]
+    build: type[Attention | Pair | Replacement]
+
+    @property
+    def protocol(self) -> Literal["attention", "fusion", "replacement"]:
+        """Whether it takes one map and keeps its shape, takes two, or stands in a convolution's place."""
+        if issubclass(self.build, Replacement):
+            return "replacement"
+        return "fusion" if issubclass(self.build, Pair) else "attention"
 
     @property
     def options(self) -> dict[str, Option]:
-        """What its constructor accepts by keyword, ``size`` excepted: a place knows its own size."""
+        """What its constructor accepts by keyword, without what a place knows: the map's size, its partner's width."""
         parameters = inspect.signature(self.build).parameters.values()
         descriptions = _documented(self.build)
         return {
             p.name: Option(p.name, p.default, str(p.annotation), descriptions.get(p.name, ""))
             for p in parameters
-            if p.kind is p.KEYWORD_ONLY and p.name != "size"
+            if p.kind is p.KEYWORD_ONLY and p.name not in FROM_PLACE
         }
 
     @property
     def wants_size(self) -> bool:
         """Whether the constructor takes the height and width of the feature map."""
         return "size" in inspect.signature(self.build).parameters
+
+    @property
+    def wants_partner(self) -> bool:
+        """Whether the constructor takes the channels of a second map: elsewhere it has as many as the first."""
+        return "partner_channels" in inspect.signature(self.build).parameters
 
     def kind(self, **options: Any) -> str:
         """The kind, computed from the axes of the maps: channel, spatial, hybrid, pixel-pair, branch or kernel.
@@ -107,16 +136,16 @@ class Mechanism:
             ('hybrid', 'spatial')
         """
         with torch.device("meta"):
-            module = Spec(self.card.name, tuple(options.items())).create(64, size=(8, 8))
+            module = Spec(self.card.name, tuple(options.items())).create(_USUAL, size=(8, 8))
         axes = {axis for point in maps_of(module).values() for axis in point.axes}
         for kind, its_axes in _KINDS.items():
             if axes & its_axes:
                 return kind
-        if any(isinstance(step, Update) for step in module.modules()):  # it brings features from all over the map
+        channels, positions = bool(axes & {"c", "c->c"}), bool(axes - {"c", "c->c"})
+        # what adds to the features, unless it mixes channels, brings them from all over the map
+        if (positions or not channels) and "c->c" not in axes and any(isinstance(m, Update) for m in module.modules()):
             return "pixel-pair"
-        if axes == {"c"}:
-            return "channel"
-        return "hybrid" if "c" in axes else "spatial"
+        return "hybrid" if channels and positions else "channel" if channels else "spatial"
 
 
 @dataclass(frozen=True)
@@ -134,27 +163,36 @@ class Spec:
 
     def create(
         self,
-        channels: int,
+        channels: int | ConvShape,
         *,
         size: tuple[int, ...] | None = None,
+        partner_channels: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-    ) -> Attention:
+    ) -> Attention | Pair | Replacement:
         """Build the module for feature maps of so many channels.
 
         Args:
-            channels: Channels of the feature map, at least 1.
+            channels: Channels of the feature map, at least 1. For a mechanism in a convolution's place, that
+                convolution's shape; channels alone mean one of 3×3 that keeps the shape of its map.
             size: Its height and width, for mechanisms whose parameters depend on them; the length of a signal or the
                 depth, height and width of a volume, for mechanisms that take such.
+            partner_channels: Channels of the second map, for mechanisms that take two.
             device: Where the parameters live.
             dtype: Their type.
 
         Raises:
             OptionError: If the channels or an option cannot work.
         """
-        check_at_least("the number of channels", channels, 1)
+        if not isinstance(channels, ConvShape):
+            check_at_least("the number of channels", channels, 1)
         spec(self.name, **dict(self.options))  # a Spec can be written by hand
         found = get(self.name)
+        given: Any = channels
+        if found.protocol == "replacement":
+            given = channels if isinstance(channels, ConvShape) else ConvShape.same(channels)
+        elif isinstance(channels, ConvShape):
+            raise OptionError(f"{self.name} acts on a map, and is made for its channels, not for a {channels}")
         extra: dict[str, Any] = {}
         if size is not None and len(size) != 2:
             extra = self._for_axes(len(size))
@@ -163,16 +201,32 @@ class Spec:
                 check_size("size", size)
             if found.wants_size:
                 extra = {"size": size}
-        module: Attention = found.build(channels, **dict(self.options), **extra)  # type: ignore[call-arg]
+        if partner_channels is not None:
+            extra |= self._for_partner(partner_channels, given)
+        module: Attention | Pair | Replacement = found.build(given, **dict(self.options), **extra)  # type: ignore[call-arg]
         return module.to(device=device, dtype=dtype)
+
+    def _for_partner(self, partner: int, channels: int) -> dict[str, Any]:
+        """What the constructor must be told so that the mechanism takes a second map of so many channels."""
+        found = get(self.name)
+        if found.protocol != "fusion":
+            raise OptionError(f"{self.name} takes one map, and so no partner_channels")
+        if found.wants_partner:
+            return {"partner_channels": partner}
+        if partner != channels:
+            raise OptionError(f"{self.name} joins maps of equal channels, and these have {channels} and {partner}")
+        return {}
 
     def _for_axes(self, count: int) -> dict[str, Any]:
         """What the constructor must be told so that the mechanism takes maps of so many axes of positions."""
         found = get(self.name)
         if "dimensions" in found.options:
             return {} if "dimensions" in dict(self.options) else {"dimensions": count}
-        if not found.build.unordered:
-            able = [name for name in names() if get(name).build.unordered or "dimensions" in get(name).options]
+        with torch.device("meta"):  # some treat positions as a set in one form, and not in another
+            unordered = self.create(_USUAL, size=(8, 8)).unordered
+        if not unordered:
+            alike = [one for one in map(get, names()) if one.protocol == found.protocol]
+            able = [one.card.name for one in alike if one.build.unordered or "dimensions" in one.options]
             what = {1: "signals, with a length", 3: "volumes, with depth, height and width"}.get(count, f"{count} axes")
             raise OptionError(
                 f"{self.name} is defined on maps of height and width, and this size is that of {what}; "
@@ -182,8 +236,12 @@ class Spec:
 
 
 # kinds that one axis decides; the rest is told by which of channels and positions the weights vary over
-_KINDS = {"kernel": {"kernel", "tap"}, "branch": {"branch"}, "pixel-pair": {"hw->hw", "slot"}, "channel": {"c->c"}}
-T = TypeVar("T", bound=Attention)
+KINDS = ("channel", "spatial", "hybrid", "pixel-pair", "branch", "kernel")
+_KINDS = {"kernel": {"kernel", "tap"}, "branch": {"branch"}, "pixel-pair": {"hw->hw", "slot"}}
+_USUAL = 64  # channels that every mechanism can be had for
+# what a constructor takes by keyword and a place knows by itself
+FROM_PLACE = ("size", "partner_channels")
+T = TypeVar("T", bound=Attention | Pair | Replacement)
 _mechanisms: dict[str, Mechanism] = {}
 
 
@@ -222,8 +280,8 @@ def aliases() -> tuple[str, ...]:
     """Every alias, in alphabetical order.
 
     Example:
-        >>> aliases()
-        ('ge', 'se')
+        >>> {"ge", "se"} <= set(aliases())
+        True
     """
     return tuple(sorted({alias for entry in _mechanisms.values() for alias in entry.card.aliases}))
 
@@ -298,19 +356,22 @@ def parse(text: str) -> Spec:
 
 def create(
     name: str | Spec,
-    channels: int,
+    channels: int | ConvShape,
     *,
     size: tuple[int, int] | None = None,
+    partner_channels: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Attention:
+) -> Attention | Pair | Replacement:
     """Build a mechanism on its own.
 
     Args:
         name: A name, an alias, ``"name:option=value"`` or a :class:`Spec`.
-        channels: Channels of the feature map.
+        channels: Channels of the feature map; for a mechanism in a convolution's place, that convolution's shape, or
+            channels for one of 3×3 that keeps the shape of its map.
         size: Its height and width, for mechanisms whose parameters depend on them.
+        partner_channels: Channels of the second map, for mechanisms that take two and let them differ.
         device: Where the parameters live.
         dtype: Their type.
         **options: The mechanism's options.
@@ -326,7 +387,7 @@ def create(
     chosen = name if isinstance(name, Spec) else parse(name)
     if options:
         chosen = spec(chosen.name, **{**dict(chosen.options), **options})
-    return chosen.create(channels, size=size, device=device, dtype=dtype)
+    return chosen.create(channels, size=size, partner_channels=partner_channels, device=device, dtype=dtype)
 
 
 def parse_list(text: str) -> list[Spec]:
@@ -350,7 +411,7 @@ def parse_list(text: str) -> list[Spec]:
     return [parse(piece) for piece in pieces]
 
 
-def _documented(build: type[Attention]) -> dict[str, str]:
+def _documented(build: type[Attention | Pair | Replacement]) -> dict[str, str]:
     """The lines under ``Args:`` of a docstring, by parameter."""
     _, _, rest = (inspect.getdoc(build) or "").partition("\nArgs:\n")
     described: dict[str, str] = {}

@@ -15,7 +15,8 @@ from torch import nn
 
 from foveate.attention import Affinity, Gate, Map
 from foveate.errors import OptionError
-from foveate.testing import check_mechanism, checks
+from foveate.replacement import ConvShape, Replacement
+from foveate.testing import Subject, check_mechanism, checks
 
 GRAPHS = ("compiles", "exports", "exports_to_onnx")
 DIRECT = tuple(name for name in checks() if name not in GRAPHS)
@@ -118,6 +119,57 @@ class Stranger(nn.Module):
 
     def forward(self, x):
         return x * self.map(1 + self.strength * (torch.sigmoid(self.conv(x)) - 1))
+
+
+class HonestReplacement(Replacement):
+    """Two kernels in a convolution's place, and a share between them from the mean of the map."""
+
+    def __init__(self, shape: ConvShape) -> None:
+        super().__init__(shape)
+        self.one, self.two = shape.convolution(), shape.convolution()
+        self.head = nn.Linear(shape.in_channels, 1)
+        self.map = Map("kernel")
+
+    def reset_parameters(self):
+        for layer in (self.one, self.two, self.head):
+            layer.reset_parameters()
+
+    @torch.no_grad()
+    def take_over(self, conv):
+        for own in (self.one, self.two):
+            own.load_state_dict(conv.state_dict())
+
+    def forward(self, x):
+        share = self.head(x.mean((2, 3)))
+        weights = self.map(torch.cat([share, 1 - share], 1))[:, :, None, None].to(x.dtype)
+        return weights[:, :1] * self.one(x) + weights[:, 1:] * self.two(x)
+
+
+class ForgetsTheBias(HonestReplacement):
+    def take_over(self, conv):
+        super().take_over(conv)
+        if conv.bias is not None:
+            nn.init.zeros_(self.one.bias)
+
+
+class StaysInStep(HonestReplacement):
+    """Two kernels that start alike and are weighed alike stay alike: the head never learns."""
+
+    def take_over(self, conv):
+        super().take_over(conv)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, 0.5)
+
+
+class SaysThatItCannot(HonestReplacement):
+    def take_over(self, conv):
+        super().take_over(conv)
+        return "this convolution is not to its liking"
+
+
+class ForgetsTheStride(HonestReplacement):
+    def __init__(self, shape: ConvShape) -> None:
+        super().__init__(replace(shape, stride=(1, 1)))
 
 
 class IgnoresOption(Honest):
@@ -460,6 +512,10 @@ BROKEN = {
     ReadsValuesWhileBuilding: {"builds_on_meta"},
     ForgetsToReset: {"builds_on_meta"},
     RefusedWhenDeterministic: {"runs_deterministically"},
+    ForgetsTheBias: {"starts_as_its_convolution"},
+    StaysInStep: {"starts_as_its_convolution"},
+    SaysThatItCannot: {"starts_as_its_convolution"},
+    ForgetsTheStride: {"starts_as_its_convolution", "any_convolution"},
 }
 BROKEN_GRAPHS = {
     HidesFromTheCompiler: {"compiles"},
@@ -482,10 +538,10 @@ def failing(what, only):
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("toy", [HonestOptions, HonestAffinity, Stranger])
+@pytest.mark.parametrize("toy", [HonestOptions, HonestAffinity, Stranger, HonestReplacement])
 def test_well_behaved_passes_everything(toy):
     results = check_mechanism(toy)
-    assert [result.check for result in results] == list(checks())
+    assert [result.check for result in results] == list(checks(Subject.of(toy)))
     assert [str(result) for result in results if result.outcome != "passed"] == []
 
 

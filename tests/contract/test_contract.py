@@ -5,10 +5,10 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from tests.support.oracles import about, collected
 
 from foveate.registry import names
 from foveate.testing import Subject, agrees_compiled, check_mechanism, checks, parametrize
+from tests.support.oracles import about, collected
 
 GRAPHS = ("compiles", "exports", "exports_to_onnx")
 # a variant has options, but which ones act and how they are spelt is the default form's affair
@@ -18,6 +18,9 @@ DIRECT = [name for name in checks() if name not in GRAPHS]
 # Forms other than the default's, by the smallest height and width that their graphs accept: a size over which
 # torch.export sees a gathered or shrunken map of one position, which it takes for a constant.
 VARIANTS = {spec: about(name).VARIANTS[spec] for name, spec in collected("VARIANTS")}
+# One of each base class, and the five that everything began with.
+SAMPLE = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet")
+SAMPLE += ("coordinate", "global_context", "criss_cross", "shuffle", "odconv", "attentional_fusion", "attention_gate")
 # Capture takes seconds a form: those whose graphs differ in kind from the default's.
 CAPTURED = [spec for _, spec in collected("CAPTURED")]
 
@@ -43,7 +46,18 @@ def test_every_form_knows_the_smallest_map_of_its_graph():
     assert {spec: Subject.of(spec).build().smallest for spec in VARIANTS} == VARIANTS
 
 
-@pytest.mark.parametrize(**parametrize(*names(), *CAPTURED, only=GRAPHS))
+def graphs():
+    """Every graph check of every form; the default run captures a sample, because capture takes seconds a form.
+
+    The others were captured when their certificates were measured, of sources that have not changed since
+    (`tests/test_certificates.py`); `pytest -m slow` captures them again.
+    """
+    for case in parametrize(*names(), *CAPTURED, only=GRAPHS)["argvalues"]:
+        quick = case.subject.name.partition(":")[0] in SAMPLE
+        yield pytest.param(case, id=str(case), marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", graphs())
 def test_graph(case, elsewhere):
     check = case.check.__name__
     [result] = elsewhere.submit(check_mechanism, case.subject, only=[check]).result()

@@ -150,7 +150,7 @@ def test_tests_are_named_by_mechanism_and_check():
     arguments = parametrize("eca", "cbam:parts=channel")
     assert arguments["ids"][0] == "eca-every_option_acts"
     assert arguments["ids"][-1] == "cbam:parts=channel-exports_to_onnx"
-    assert len(arguments["argvalues"]) == 2 * len(checks())
+    assert len(arguments["argvalues"]) == 2 * len(checks(Subject.of("eca")))
 
 
 def test_an_option_of_unknown_kind_needs_a_value_to_try():

@@ -402,8 +402,8 @@ DAMAGES = {
     "deep json": (lambda f: (f / JSON).write_text("[" * 100_000), "damaged"),
     "a list": (lambda f: (f / JSON).write_text("[]"), "holds no table"),
     "the future": (
-        lambda f: change_json(f, lambda c: c.update(format=2, foveate="9.0")),
-        "format 2, from foveate 9.0.*upgrade",
+        lambda f: change_json(f, lambda c: c.update(format=3, foveate="9.0")),
+        "format 3, from foveate 9.0.*upgrade",
     ),
     "no format": (lambda f: change_json(f, lambda c: c.pop("format")), "'format' is missing"),
     "renamed": (rename, "misses layer1.0.bn2.foveate.cbam.channel.fc1.weight and has an unexpected .*fc9"),

@@ -234,8 +234,17 @@ def test_signals_and_volumes(axes, mechanism):
 
 
 def test_a_mechanism_of_images_refuses_volumes_with_those_that_do_not():
-    with pytest.raises(OptionError, match="psanet is defined on maps of height and width.*cbam, eca, squeeze_excite"):
+    with pytest.raises(OptionError, match="psanet is defined on maps of height and .*cbam, .*eca, .*squeeze_excite"):
         foveate.attach(nn.Sequential(nn.Conv3d(3, 6, 3)), "psanet", at="0", example=torch.zeros(1, 3, 5, 5, 5))
+
+
+def test_a_form_that_treats_positions_as_a_set_takes_volumes_where_another_form_does_not():
+    model = nn.Sequential(nn.Conv3d(3, 6, 3))
+    x = torch.randn(1, 3, 5, 5, 5)
+    with pytest.raises(OptionError, match="non_local is defined on maps of height and width"):
+        foveate.attach(model, "non_local", at="0", example=x)
+    before = model(x)
+    assert torch.equal(foveate.attach(model, "non_local:subsample=false", at="0", example=x)(x), before)
 
 
 def test_what_is_left_out_is_said():

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from foveate.attention import Map, maps_of
 from foveate.errors import FoveateError
+from foveate.fusion import Pair
 from foveate.registry import Card
+from foveate.replacement import Replacement
 from foveate.surgery.attached import Found, find_attention
 from foveate.surgery.attended import ATTENTION, HOST
 from foveate.surgery.foreign import Shown, listen
@@ -160,7 +162,8 @@ def record(model: nn.Module) -> Generator[Recording]:
     recording = Recording()
     with ExitStack() as hooks:
         for one in found:
-            if one.entry is None or one.entry.recalibrates:
+            # what stands in a convolution's place turns no energy of the same features up or down
+            if (one.entry is None or one.entry.recalibrates) and not isinstance(one.module, Replacement):
                 hook = _emphasis_hook(recording, (one.place, one.key, one.inside))
                 handle = one.module.register_forward_hook(hook, with_kwargs=True)
                 hooks.callback(handle.remove)
@@ -201,8 +204,9 @@ def _map_hook(recording: Recording, key: Key, card: Card | None) -> Any:
 
 
 def _emphasis_hook(recording: Recording, key: Key) -> Any:
-    def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        x = next(iter((*inputs, *named.values())))
+    def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        # of two maps, what the network would have without the attention
+        x = module.identity(*inputs) if isinstance(module, Pair) else next(iter((*inputs, *named.values())))
         if isinstance(output, Tensor) and output.ndim > 2 and output.shape == x.shape:
             change = _energy_share(output).log() - _energy_share(x).log()
             recording.emphases.setdefault(key, []).append(change.cpu())

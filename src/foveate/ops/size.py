@@ -34,3 +34,28 @@ def _only_size(x: Tensor, size: tuple[int, int] | None, otherwise: str) -> Tenso
 
 
 torch.fx.wrap("_only_size")  # FX cannot follow a branch on a shape
+
+
+def same_shape(
+    y: Float[Tensor, "b c *positions"], x: Float[Tensor, "b c *positions"]
+) -> Float[Tensor, "b c *positions"]:
+    """The one map itself, if it has the shape of the other; broadcasting would hide a mistake.
+
+    Raises:
+        FoveateError: If it has not, with both shapes.
+
+    Example:
+        >>> same_shape(torch.zeros(1, 2, 7, 7), torch.ones(1, 2, 7, 7)).shape
+        torch.Size([1, 2, 7, 7])
+    """
+    return _same_shape(y, x)
+
+
+def _same_shape(y: Tensor, x: Tensor) -> Tensor:
+    if y.shape != x.shape:
+        shapes = " and ".join("×".join(map(str, map_.shape)) for map_ in (x, y))
+        raise FoveateError(f"two maps that are fused have one shape, and these have {shapes}")
+    return y
+
+
+torch.fx.wrap("_same_shape")  # FX cannot follow a branch on a shape

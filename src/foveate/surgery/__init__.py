@@ -14,6 +14,7 @@ from foveate.surgery.parameters import (
     unfreeze_host,
 )
 from foveate.surgery.plan import Plan, PlannedPlace, plan
+from foveate.surgery.replace import replace
 from foveate.surgery.status import Status, disable, enable, status, use
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "parameter_groups",
     "plan",
     "push_to_hub",
+    "replace",
     "save",
     "status",
     "unfreeze_attention",

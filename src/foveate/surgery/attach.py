@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Attention
 from foveate.errors import FoveateError, OptionError, PlaceError, check_choice
+from foveate.fusion import GuidedGate, Pair
 from foveate.registry import Spec, aliases, get, parse
 from foveate.surgery.adapters.fingerprint import forget_host, note_host
 from foveate.surgery.attended import (
@@ -27,11 +28,16 @@ from foveate.surgery.attended import (
     host_path,
     keep_absent_attention,
     name_keys_as_saved,
+    present,
+    replacement_at,
+    rest,
     seat,
+    tap,
     unseat,
     wrap,
 )
 from foveate.surgery.places import At, Place, default_example, find_places
+from foveate.surgery.places.find import Kind
 from foveate.surgery.places.residuals import joins
 from foveate.surgery.places.watch import Pass, watch
 from foveate.surgery.point import Point, Seat
@@ -69,7 +75,8 @@ def attach(
             channels to a module that keeps the shape of a feature map.
         at: Where: a preset (``"residual"``, ``"pre"``, ``"post"``, ``"identity"``, ``"stage"``, ``"skip"``, ``"neck"``,
             ``"conv"``; :mod:`foveate.surgery.places.presets`), a path, glob, regular expression or function, or several
-            (:func:`foveate.surgery.places.find_places`).
+            (:func:`foveate.surgery.places.find_places`). What takes two maps joins them where the network does: a
+            fusion at ``"residual"``, ``"skip"`` or ``"neck"``, a guided gate at ``"skip"``, or at those within a path.
         start: ``"identity"``, for a trained network; or ``"paper"``, the paper's initialisation, for training from
             scratch.
         example: An input, batch first, to watch one forward pass with; a tuple of positional or a dictionary of
@@ -97,25 +104,26 @@ def attach(
     """
     check_choice("start", start, ("identity", "paper"))
     attention = check_request(model, attention)
+    check_acts_on_a_map(attention)
     inner = unwrapped(model)
     warn_of_rebuild(inner)
     name = free_name(inner, attention, name)
     watched_with = default_example(inner) if example is None else example
     with torch.inference_mode(False):
-        places = find_places(inner, at, watched_with, stages, exclude)
+        places = find_places(inner, at, watched_with, stages, exclude, kind=kind_of_place(attention))
         with torch.random.fork_rng(devices=[]):
             modules = [build(attention, place, start, guessed=example is None) for place in places]
-        label = attention if isinstance(attention, Spec) else _factory_name(attention)
+        label = attention if isinstance(attention, Spec) else factory_name(attention)
         seats = [
             Seat(name, label, start, point_for(place, module), place.channels, place.size)
             for place, module in zip(places, modules, strict=True)
         ]
         put_in(inner, [place.path for place in places], seats, modules)
-        _check_that_it_acts(inner, name, watched_with)
+        check_that_it_acts(inner, name, watched_with)
     return model
 
 
-def _check_that_it_acts(model: nn.Module, name: str, example: Any) -> None:
+def check_that_it_acts(model: nn.Module, name: str, example: Any) -> None:
     """Watch the network with its attention; take it out again where it does not do what was promised.
 
     Raises:
@@ -165,8 +173,13 @@ def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], module
         FoveateError: If a module cannot carry attention; nothing was changed.
     """
     listed = list(zip(paths, seats, modules, strict=True))
-    for path, _, _ in listed:
-        wrap(_prepared(model, path))  # refuses here, before the first change
+    for path, how, _ in listed:
+        place = wrap(_prepared(model, path))  # refuses here, before the first change
+        if how.point.partner is not None:
+            wrap(_prepared(model, how.point.partner.path))
+        there = replacement_at(place) if how.point.side == "instead" else None
+        if there is not None:
+            raise FoveateError(f"'{there}' stands in the place of '{path}' already: detach it first")
     note_host(model)
     channels_last = _is_channels_last(model)
     owners = _owners(model)
@@ -181,9 +194,17 @@ def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], module
         if channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         attended = wrap(host)
-        seat(attended, module.train(host.training), how)
+        key = seat(attended, module.train(host.training), how)
+        if how.point.side == "instead":
+            rest(model, attended)
         if attended is not host:
             replace_module(model, host, attended, None if isinstance(host, Absent) else owners)
+        if how.point.partner is not None:
+            bare = _prepared(model, how.point.partner.path)
+            seen_at = wrap(bare)
+            tap(attended, key, seen_at)
+            if seen_at is not bare:
+                replace_module(model, bare, seen_at, owners)
     _watch_loading(model)
     model.__dict__.setdefault(ANSWERED, set()).update(how.attachment for _, how, _ in listed)
 
@@ -226,7 +247,7 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
         for found in attached:
             if name in (None, found):
                 unseat(place, found)
-        if not place.foveate:
+        if not present(place):
             replace_module(inner, place, place.foveate_host, owners)
     for path, module in list(inner.named_modules()):
         parent, _, attribute = path.rpartition(".")
@@ -285,6 +306,25 @@ def check_request(model: nn.Module, attention: What) -> Spec | Factory:
     return attention
 
 
+def check_acts_on_a_map(attention: Spec | Factory) -> None:
+    """Refuse a mechanism that stands in a convolution's place, and say where it belongs.
+
+    Raises:
+        OptionError: If it is one.
+    """
+    if isinstance(attention, Spec) and get(attention.name).protocol == "replacement":
+        raise OptionError(
+            f"{attention.name} stands in a convolution's place: foveate.replace(model, '{attention}') puts it there"
+        )
+
+
+def kind_of_place(attention: Spec | Factory) -> Kind:
+    """What kind of place a mechanism acts at: at a map, where two are added, or where one skips to another."""
+    if not isinstance(attention, Spec) or get(attention.name).protocol != "fusion":
+        return "attention"
+    return "gate" if issubclass(get(attention.name).build, GuidedGate) else "fusion"
+
+
 def build(attention: Spec | Factory, place: Place, start: str, *, guessed: bool) -> nn.Module:
     """The module for one place, started as asked for.
 
@@ -298,7 +338,9 @@ def build(attention: Spec | Factory, place: Place, start: str, *, guessed: bool)
         OptionError: If it cannot work there.
     """
     if isinstance(attention, Spec):
-        module = attention.create(place.channels, size=place.size)
+        partner = place.point.partner
+        width = None if partner is None else partner.width
+        module = attention.create(place.channels, size=place.size, partner_channels=width)
         if guessed and module.fixed_size is not None:
             raise OptionError(
                 f"{attention} is tied to the size of the map, and the size of your images is not known: give one as "
@@ -309,7 +351,7 @@ def build(attention: Spec | Factory, place: Place, start: str, *, guessed: bool)
         _check_shape(module, place)
     if start == "paper":
         return module
-    if isinstance(module, Attention):
+    if isinstance(module, Attention | Pair):
         module.start_at_identity()
         return module
     return Blended(module)
@@ -318,6 +360,10 @@ def build(attention: Spec | Factory, place: Place, start: str, *, guessed: bool)
 def _check_shape(module: object, place: Place) -> None:
     if not isinstance(module, nn.Module):
         raise OptionError(f"the function given as attention must return a module, not {type(module).__name__}")
+    if isinstance(module, Pair):
+        raise OptionError(
+            f"{type(module).__name__} takes two maps: register it with @foveate.mechanism, and attach it by its name"
+        )
     shape = (1, *place.shape[1:])
     x = torch.randn(shape, generator=None if torch.get_default_device().type == "meta" else torch.Generator())
     before, training = x.clone(), module.training
@@ -366,7 +412,8 @@ def _prepared(model: nn.Module, path: str) -> nn.Module:
     return model.get_submodule(path)
 
 
-def _factory_name(attention: Factory) -> str:
+def factory_name(attention: Callable[..., Any]) -> str:
+    """What a function that makes attention is called."""
     return getattr(attention, "__name__", type(attention).__name__)
 
 
@@ -389,7 +436,7 @@ def free_name(model: nn.Module, attention: Spec | Factory, wanted: str | None) -
     if isinstance(attention, Spec):
         name = attention.name
     else:
-        name = re.sub(r"\W+|__+", "_", _factory_name(attention)).strip("_").lower() or "attention"
+        name = re.sub(r"\W+|__+", "_", factory_name(attention)).strip("_").lower() or "attention"
     number = 2
     free = name
     while free in taken or hasattr(reserved, free) or iskeyword(free):

@@ -9,7 +9,9 @@ from torch import nn
 
 from foveate.attention import Attention
 from foveate.errors import FoveateError
+from foveate.fusion import Pair
 from foveate.registry import Card, Spec, get, names
+from foveate.replacement import Replacement
 from foveate.surgery.attended import ATTENTION, Attended, Blended, host_path
 from foveate.surgery.foreign import Entry, card_of, library, note_on, recognise
 from foveate.surgery.unwrap import unwrapped
@@ -20,8 +22,8 @@ class AttachedAttention:
     """One attention module of a network.
 
     Attributes:
-        place: The module whose output it acts on, as the host's ``state_dict`` has it; for attention that is a part of
-            the network, its own path.
+        place: The module whose output it acts on, or in whose place it stands, as the host's ``state_dict`` has it;
+            for attention that is a part of the network, its own path.
         attachment: The name of the attachment; empty for a part of the network.
         card: The mechanism's card; ``None`` for a stranger's module.
         origin: ``"foveate"``, or the package of its class: ``"timm"``, ``"torchvision"``, ...
@@ -108,9 +110,10 @@ def find_attention(model: nn.Module) -> Iterator[Found]:
     for path, module in model.named_modules():
         place, key, inside = _seat(model, path)
         seat = (place, key) if key else None
-        entry = None if isinstance(module, Attention) else recognise(module)
+        ours = isinstance(module, Attention | Pair | Replacement)
+        entry = None if ours else recognise(module)
         stranger = bool(key) and not inside and not any(map(_is_known, module.modules()))
-        if not (entry or stranger or isinstance(module, Attention)):
+        if not (entry or stranger or ours):
             continue
         # what is attached to a part of attention is no part of it
         if any(seat == its_seat and (f"{path}.".startswith(f"{at}.") or not at) for at, its_seat in outer):
@@ -130,7 +133,7 @@ def find_attention(model: nn.Module) -> Iterator[Found]:
 
 
 def _is_known(module: nn.Module) -> bool:
-    return isinstance(module, Attention) or recognise(module) is not None
+    return isinstance(module, Attention | Pair | Replacement) or recognise(module) is not None
 
 
 def _seat(model: nn.Module, path: str) -> tuple[str, str, str]:

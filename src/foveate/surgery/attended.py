@@ -7,13 +7,16 @@ does not pickle, and is lost when a norm is converted to another. The price of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, FoveateWarning
+from foveate.surgery.partner import Slot, Tap
 from foveate.surgery.point import Seat, Side
 
 # where the attention of a place stands in its state dict: `bn.weight` is the host's, `bn.foveate.cbam...` is ours
@@ -21,6 +24,8 @@ ATTENTION = "foveate"
 HOST = "foveate_host"
 # under this name a module that attach was called with notes the attachments that it answers for when it is loaded
 ANSWERED = "_foveate_names"
+# and under this one, while it is loaded, what is to take over the convolution that it stands in the place of once more
+_UNTOUCHED = "_foveate_untouched"
 # what rewrites a module for inference: whoever goes through the network finds the host itself, and would call it twice,
 # or put what it returns in the wrapper's place
 _REWRITES = ("fuse", "reparameterize", "switch_to_deploy")
@@ -28,15 +33,19 @@ _HOST = f"{HOST}."
 
 
 class Attended(nn.Module):
-    """A host module with attention at its input, output or shortcut, which keeps the host's keys and attributes.
+    """A host module with attention at its input, output or shortcut, or in its place; it keeps the host's keys.
 
-    Everything else that is asked of it, the host answers; so nothing here has a name that a host could have.
+    Everything else that is asked of it, its attributes too, the host answers; so nothing here has a name that a host
+    could have.
 
     Attributes:
         foveate_host: The module that stood here before.
         foveate: The attention, in the order in which it was attached.
         foveate_seats: For each of them, by the same key, where it acts and which attachment it belongs to.
         foveate_disabled: Names of the attachments that do not act at present.
+        foveate_slots: Of attention that takes a second map, by its key, where that map waits for it.
+        foveate_taps: What is seen here for attention elsewhere, or here, that takes a second map.
+        foveate_resting: Names of the host's parameters that would be trained if nothing stood in its place.
     """
 
     def __init__(self, host: nn.Module) -> None:
@@ -47,6 +56,9 @@ class Attended(nn.Module):
         self.foveate = nn.ModuleDict().train(host.training)
         self.foveate_seats: dict[str, Seat] = {}
         self.foveate_disabled: frozenset[str] = frozenset()
+        self.foveate_slots: dict[str, Slot] = {}
+        self.foveate_taps: tuple[Tap, ...] = ()
+        self.foveate_resting: tuple[str, ...] = ()
         self.training = host.training
         if "type" in vars(host):  # an attribute under the name of a method, as ultralytics sets it
             self.__dict__["type"] = host.type
@@ -54,17 +66,41 @@ class Attended(nn.Module):
         self.register_load_state_dict_pre_hook(_find_host)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Attend to the input, run the host, attend to the shortcut and to the output; each where it is asked for."""
+        """Attend to the input, run the host or what stands in its place, attend to the shortcut and to the output."""
         for seat, attention in _acting(self, "input"):
+            args, kwargs = seat.point.act_on_argument(attention, args, kwargs)
+        self._foveate_tap("input", args, kwargs)
+        for seat, attention in _joining(self, "input"):  # last, to join what the network would have joined
             args, kwargs = seat.point.act_on_argument(attention, args, kwargs)
         # before the host, which may change its input in place
         shortcuts = [seat.point.change(attention, args, kwargs) for seat, attention in _acting(self, "shortcut")]
-        y = self.foveate_host(*args, **kwargs)
+        instead = _acting(self, "instead")
+        y = instead[-1][1](*args, *kwargs.values()) if instead else self.foveate_host(*args, **kwargs)
         for change in shortcuts:
             y = y + change
         for seat, attention in _acting(self, "output"):
             y = seat.point.act(attention, y)
+        for seat, attention in _joining(self, "output"):
+            y = seat.point.act(attention, y)
+        for one in self.foveate_taps:
+            if one.partner.side == "input":  # a block that passed its branch by, as stochastic depth does, took nothing
+                one.slot.clear()
+        self._foveate_tap("output", (y,), {})
         return y
+
+    def _foveate_tap(self, side: Side, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for tap in self.foveate_taps:
+            if tap.partner.side == side and tap.attachment not in self.foveate_disabled:
+                at = tap.partner.argument
+                tap.slot.put(tap.partner.seen_in(kwargs[at] if isinstance(at, str) else args[at]))
+
+    def _replicate_for_data_parallel(self) -> Any:
+        if self.foveate_slots or self.foveate_taps:
+            raise FoveateError(
+                "nn.DataParallel runs its copies of a network at once, and a fusion's two maps would meet across them: "
+                "use DistributedDataParallel"
+            )
+        return super()._replicate_for_data_parallel()  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -106,7 +142,7 @@ class AttendedContainer(Attended):
 
 def seat(place: Attended, attention: nn.Module, how: Seat) -> str:
     """Put attention in at a place, after what is there already. Returns its key among the place's attention."""
-    wanted = how.attachment if how.point.side == "output" else f"{how.attachment}__{how.point.side}"
+    wanted = how.attachment if how.point.side in ("output", "instead") else f"{how.attachment}__{how.point.side}"
     key, number = wanted, 2
     while key in place.foveate:
         key, number = f"{wanted}_{number}", number + 1
@@ -115,11 +151,55 @@ def seat(place: Attended, attention: nn.Module, how: Seat) -> str:
     return key
 
 
+def tap(place: Attended, key: str, partner_place: Attended) -> None:
+    """Let a place see the second map of attention that sits at a place, perhaps the same."""
+    how = place.foveate_seats[key]
+    if how.point.partner is not None:
+        place.foveate_slots[key] = Slot()
+        seen = Tap(how.attachment, how.point.partner, place.foveate_slots[key])
+        partner_place.foveate_taps = (*partner_place.foveate_taps, seen)
+
+
+def present(place: Attended) -> set[str]:
+    """The attachments that have something at a place: attention, or a map that is seen there."""
+    return {how.attachment for how in place.foveate_seats.values()} | {one.attachment for one in place.foveate_taps}
+
+
 def unseat(place: Attended, attachment: str) -> None:
     """Take out of a place what belongs to one attachment."""
     for key in [key for key, how in place.foveate_seats.items() if how.attachment == attachment]:
         del place.foveate[key], place.foveate_seats[key]
+        place.foveate_slots.pop(key, None)
+    place.foveate_taps = tuple(one for one in place.foveate_taps if one.attachment != attachment)
     place.foveate_disabled -= {attachment}
+    if not replacement_at(place):
+        for name in place.foveate_resting:
+            place.foveate_host.get_parameter(name).requires_grad_(True)
+        place.foveate_resting = ()
+
+
+def replacement_at(place: Attended) -> str | None:
+    """The key of what stands in the host's place, acting or not; ``None`` if nothing does."""
+    return next((key for key, how in place.foveate_seats.items() if how.point.side == "instead"), None)
+
+
+def rest(model: nn.Module, place: Attended) -> None:
+    """Stop training a host that something stands in the place of: it gets no gradient, and others wait for none.
+
+    What the host shares with other modules is trained there, and stays as it is.
+    """
+    inside = {id(module) for module in place.foveate_host.modules()}
+    shared = {
+        id(parameter)
+        for module in model.modules()
+        if id(module) not in inside
+        for parameter in module.parameters(recurse=False)
+    }
+    named = place.foveate_host.named_parameters()
+    resting = {name: p for name, p in named if p.requires_grad and id(p) not in shared}
+    for parameter in resting.values():
+        parameter.requires_grad_(False)
+    place.foveate_resting += tuple(resting)
 
 
 def attachments(model: nn.Module) -> list[str]:
@@ -132,8 +212,15 @@ def _acting(place: Attended, side: Side) -> list[tuple[Seat, nn.Module]]:
     return [
         (how, place.foveate[key])
         for key, how in place.foveate_seats.items()
-        if how.point.side == side and how.attachment not in place.foveate_disabled
+        if how.point.side == side and how.point.partner is None and how.attachment not in place.foveate_disabled
     ]
+
+
+def _joining(place: Attended, side: Side) -> Iterator[tuple[Seat, Any]]:
+    """What takes two maps, as what takes one: the other is taken when it acts."""
+    for key, how in place.foveate_seats.items():
+        if how.point.side == side and how.point.partner is not None and how.attachment not in place.foveate_disabled:
+            yield how, how.point.with_other(place.foveate[key], place.foveate_slots[key].take())
 
 
 class Absent(nn.Identity):
@@ -185,6 +272,9 @@ def keep_absent_attention(
 
     So a host's original checkpoint loads strictly into the attended network. An attachment of which only a part is
     there stays an error, because that checkpoint is damaged.
+
+    What stands in a convolution's place and still is as it took that convolution over will take over the one that is
+    loaded; what has been trained since keeps its weights, and a warning says so.
     """
     current = model.state_dict(keep_vars=True)
     ours: dict[str, list[str]] = {}
@@ -207,6 +297,7 @@ def keep_absent_attention(
         there = any(where[key] in state_dict for key in keys)
         if not there and not any(current[key].is_meta for key in keys):  # on the meta device there is nothing to keep
             state_dict.update({where[key]: current[key] for key in keys})
+            _note_replaced(model, name)
 
 
 def name_keys_as_saved(model: nn.Module, incompatible: Any) -> None:
@@ -217,6 +308,45 @@ def name_keys_as_saved(model: nn.Module, incompatible: Any) -> None:
             for wrapped in sorted(inner, key=len, reverse=True):
                 key = key.replace(wrapped, inner[wrapped])
             keys[index] = key
+    for place, key in model.__dict__.pop(_UNTOUCHED, ()):
+        _taking_over(place.foveate[key])(place.foveate_host)
+
+
+def _note_replaced(model: nn.Module, name: str) -> None:
+    """Before a host's own checkpoint is loaded: note which convolutions are to be taken over once more."""
+    kept: list[str] = []
+    for path, place in attended_places(model).items():
+        key = replacement_at(place)
+        if key is None or place.foveate_seats[key].attachment != name:
+            continue
+        if _is_untouched(place, key):
+            model.__dict__.setdefault(_UNTOUCHED, []).append((place, key))
+        else:
+            kept.append(host_path(model, path))
+    if kept:
+        warnings.warn(
+            f"the checkpoint holds nothing of '{name}', which keeps its weights in the place of {len(kept)} "
+            f"convolutions, such as '{kept[0]}': the kernels that are loaded there are not used",
+            FoveateWarning,
+            stacklevel=2,
+        )
+
+
+def _taking_over(module: nn.Module) -> Callable[[nn.Module], str | None]:
+    take_over: Any = module.take_over  # a stranger's module may have one too
+    return take_over
+
+
+def _is_untouched(place: Attended, key: str) -> bool:
+    """Whether a replacement is as it took its convolution over: to do so once more changes nothing."""
+    module, how = place.foveate[key], place.foveate_seats[key]
+    if how.start != "identity" or not hasattr(module, "take_over"):
+        return False
+    again = copy.deepcopy(module)
+    if _taking_over(again)(place.foveate_host) is not None:
+        return False
+    now = module.state_dict()
+    return all(torch.equal(value, now[name]) for name, value in again.state_dict().items())
 
 
 def _hide_host(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:

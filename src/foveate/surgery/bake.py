@@ -30,9 +30,10 @@ Signature = tuple[int, tuple[str, ...]]  # how a module was called: so many argu
 def bake(model: nn.Module, example: Any = None) -> nn.Module:
     """A copy of an attended network for people who do not have foveate: plain modules, the same outputs bit for bit.
 
-    Every attended module becomes an FX graph of PyTorch's own operations around the host's module. The copy pickles,
-    with ``torch.save(baked, file)``, and runs where foveate is not installed. It is for inference: batch
-    normalisation inside attention uses its statistics for good. Attachments that are disabled are left out.
+    Every attended module becomes an FX graph of PyTorch's own operations around the host's module, or in its place:
+    a convolution that is replaced is not in the copy. The copy pickles, with ``torch.save(baked, file)``, and runs
+    where foveate is not installed. It is for inference: batch normalisation inside attention uses its statistics for
+    good. Attachments that are disabled are left out.
 
     Attention cannot be folded into the host's weights, as a norm can: its weights depend on the input.
 
@@ -65,6 +66,12 @@ def bake(model: nn.Module, example: Any = None) -> nn.Module:
     inner = unwrapped(model)
     if not attachments(inner):
         raise PlaceError("nothing is attached to this network, so there is nothing to bake")
+    joined = next((path for path, place in attended_places(inner).items() if place.foveate_slots), None)
+    if joined is not None:
+        raise FoveateError(
+            f"'{host_path(inner, joined)}' carries what joins two maps, of which another module has the other, and a "
+            "graph of one module cannot hold that: export the whole network with torch.export"
+        )
     expected, calls = _run(inner, example) if example is not None else ([], {})
     baked = copy.deepcopy(inner).eval()
     graphs: dict[Hashable, fx.GraphModule] = {}
@@ -94,7 +101,7 @@ def bake(model: nn.Module, example: Any = None) -> nn.Module:
 def _captured(attention: nn.Module, seat: Seat, where: str, graphs: dict[Hashable, fx.GraphModule]) -> fx.GraphModule:
     """The attention as a graph of PyTorch's operations; captured once where several are alike."""
     state = tuple((key, value.shape, value.dtype, value.device) for key, value in attention.state_dict().items())
-    alike = (seat.attention, seat.start, seat.point, seat.channels, seat.size, state)
+    alike = (seat.attention, seat.start, seat.point, seat.channels, seat.size, seat.shape, state)
     known = graphs.get(alike) if isinstance(seat.attention, Spec) else None
     if known is None:
         known = _exported(attention, seat, where)
@@ -105,6 +112,7 @@ def _captured(attention: nn.Module, seat: Seat, where: str, graphs: dict[Hashabl
 def _exported(attention: nn.Module, seat: Seat, where: str) -> fx.GraphModule:
     awake = _awake(attention)
     least, tied = int(getattr(attention, "smallest", 1)), getattr(attention, "fixed_size", None)
+    fits = seat.shape.least if seat.shape else 1  # no kernel fits on less
     shapes = list(_shapes(seat, least, tied))
     sides = range(2, len(shapes[0]))
     dynamic: dict[int, Any] = {0: Dim.DYNAMIC, **{side: Dim.DYNAMIC for side in sides if tied is None}}
@@ -121,6 +129,8 @@ def _exported(attention: nn.Module, seat: Seat, where: str) -> fx.GraphModule:
     graph = _with_tensors_of(awake, fx.GraphModule(whole, _plain(whole.graph)))
     fits_all = True
     for shape in shapes:
+        if min(shape[2:]) < fits:
+            continue
         x = _random(shape, attention)
         same = torch.equal(graph(x), awake(x))
         if not same and min(shape[2:]) >= least:
@@ -176,7 +186,7 @@ def _joined(
     """The wrapper's forward pass, written out for what sits there."""
     graph = fx.Graph()
     tracer = GraphAppendingTracer(graph)
-    root: dict[str, Any] = {"host": host}
+    root: dict[str, Any] = {}
     for key, _, module in captured:
         root[f"attention.{key}"] = module
     given, keywords = _parameters(host, where, calls)
@@ -202,7 +212,12 @@ def _joined(
         seat.point.act(attention, values[meant(seat)]) - values[meant(seat)] for seat, attention in acting("shortcut")
     ]
     args = tuple(values[name] for name in positions)
-    y: Any = tracer.create_proxy("call_module", "host", args, {name: values[name] for name in keywords})
+    y: Any = None
+    for _, attention in acting("instead"):
+        y = attention(values[positions[0]])
+    if y is None:
+        root["host"] = host
+        y = tracer.create_proxy("call_module", "host", args, {name: values[name] for name in keywords})
     for change in changes:
         y = y + change
     for seat, attention in acting("output"):

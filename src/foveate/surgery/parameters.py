@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase  # pyright: ignore[
 
 from foveate.errors import FoveateError, FoveateWarning, check_bool, check_positive
 from foveate.surgery.adapters.fingerprint import attention_prefixes
-from foveate.surgery.attended import ATTENTION, host_path
+from foveate.surgery.attended import ATTENTION, attended_places, host_path, replacement_at
 from foveate.surgery.status import attachment_names, seats_of
 from foveate.surgery.unwrap import unwrapped
 
@@ -114,6 +114,9 @@ def freeze_host(model: nn.Module, *, norms: bool = False) -> nn.Module:
         if not ours and parameter.requires_grad:
             parameter.requires_grad_(False)
             frozen["host"][name] = True
+    for path, place in attended_places(inner).items():  # a convolution at rest is frozen already, by what replaced it
+        frozen["host"].update({f"{host_path(inner, path)}.{name}": True for name in place.foveate_resting})
+        place.foveate_resting = ()
     for name, norm in _tracking(inner) if norms else ():
         # Batch norms that do not track use the batch in training and their statistics in evaluation. Instance norms
         # would use the input in evaluation too, so theirs move by nothing.
@@ -137,10 +140,19 @@ def unfreeze_host(model: nn.Module) -> nn.Module:
     inner = unwrapped(model)
     frozen = _record(inner)
     still = False
+    replaced = {path: place for path, place in attended_places(inner).items() if replacement_at(place) is not None}
+    at_rest = {
+        f"{host_path(inner, path)}.{name}": (place, name)
+        for path, place in replaced.items()
+        for name, _ in place.foveate_host.named_parameters()
+    }
     for name, parameter, _, ours in _parameters(inner):
-        if not ours and not parameter.requires_grad:
+        if not ours and not parameter.requires_grad and name not in at_rest:
             parameter.requires_grad_(frozen["host"].get(name, False))
             still = True
+    for name, (place, own) in at_rest.items():  # it trains again when it runs again
+        if frozen["host"].get(name, False):
+            place.foveate_resting += (own,)
     modules = {host_path(inner, path): module for path, module in inner.named_modules()}
     for name, (tracks, momentum) in frozen["norms"].items():
         norm = modules.get(name)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from foveate.attention import maps_of
 from foveate.errors import check_at_least, check_choice
 from foveate.measure import Conditions, count_bytes, count_macs, count_parameters, inference, measure_latency
-from foveate.registry import Spec
-from foveate.surgery.attach import What, build, check_request, point_for
+from foveate.registry import Spec, get
+from foveate.surgery.attach import What, build, check_request, kind_of_place, point_for
 from foveate.surgery.attached import AttachedAttention, attached
 from foveate.surgery.places import At, Place, find_places
+from foveate.surgery.replace import Convolution, check_replaces, convolutions, like, made_for
 from foveate.surgery.unwrap import unwrapped
 
 # an affinity's weights, one number for each pair of positions: above this many bytes an image, training will not fit
@@ -26,9 +27,13 @@ _LARGE = 1 << 30
 class PlannedPlace:
     """One place and what the attention there would add.
 
+    What stands in a convolution's place adds what it has and does beyond that convolution, which may be less than
+    nothing. The convolution's own parameters stay in the network, at rest.
+
     Attributes:
         path: The module at which it would act.
-        side: What of the module it would act on: ``"output"``, ``"input"`` or ``"shortcut"``.
+        side: What of the module it would act on: ``"output"``, ``"input"`` or ``"shortcut"``; ``"instead"`` for what
+            would stand in its place.
         channels: Channels of the feature map.
         size: Height and width of the feature map for the example watched; the length of a signal; depth, height and
             width of a volume.
@@ -54,7 +59,7 @@ class PlannedPlace:
 
     def __str__(self) -> str:
         """The path, and what at the module is meant if it is not the output."""
-        return self.path if self.side == "output" else f"{self.path} ({self.side})"
+        return self.path if self.side in ("output", "instead") else f"{self.path} ({self.side})"
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def plan(
     model: nn.Module,
     attention: What,
     *,
-    at: At | Sequence[At] = "residual",
+    at: At | Sequence[At] | None = None,
     start: Literal["identity", "paper"] = "identity",
     example: Any = None,
     stages: int | Iterable[int] | None = None,
@@ -157,8 +162,9 @@ def plan(
 
     Args:
         model: The network.
-        attention: What would be attached, as in :func:`foveate.attach`.
-        at: Where, as in :func:`foveate.attach`.
+        attention: What would be attached, as in :func:`foveate.attach`; or the name or spec of a mechanism that would
+            stand in the place of convolutions, as in :func:`foveate.replace`.
+        at: Where, as there; as those two have it by themselves, if ``None``.
         start: How it would start; the identity has a blend of one parameter for each step.
         example: An input to watch one forward pass with.
         stages: Only places of these stages.
@@ -181,13 +187,21 @@ def plan(
     check_at_least("rounds", rounds, 1)
     chosen = check_request(model, attention)
     inner = unwrapped(model)
-    places = find_places(inner, at, example, stages, exclude)
-    guessed = example is None
-    planned = [_priced(chosen, place, start, guessed, rounds if latency else 0) for place in places]
+    guessed, rounds, warned = example is None, rounds if latency else 0, list[str]()
+    if isinstance(chosen, Spec) and get(chosen.name).protocol == "replacement":
+        check_replaces(chosen)
+        found, warned = convolutions(inner, chosen, "conv" if at is None else at, example, stages, exclude)
+        places = [one.place for one in found]
+        planned = [_priced_instead(chosen, one, guessed, rounds) for one in found]
+    else:
+        places = find_places(
+            inner, "residual" if at is None else at, example, stages, exclude, kind=kind_of_place(chosen)
+        )
+        planned = [_priced(chosen, place, start, guessed, rounds) for place in places]
     conditions = Conditions.here(places[0].device, places[0].dtype) if latency else None
     name = str(chosen) if isinstance(chosen, Spec) else getattr(chosen, "__name__", type(chosen).__name__)
     present = tuple(attached(inner))
-    warned = tuple(_warnings(planned, guessed))
+    warned = tuple(warned + _warnings(planned, guessed))
     return Plan(name, tuple(planned), count_parameters(model), present, warned, conditions)
 
 
@@ -195,7 +209,7 @@ def _priced(chosen: Any, place: Place, start: str, guessed: bool, rounds: int) -
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         module = build(chosen, place, start, guessed=guessed).eval()
         x = torch.zeros(1, *place.shape[1:])
-    acting = _Acting(module, point_for(place, module).without_axis())
+    acting = _Acting(module, point_for(place, module).without_axis(), place.partner)
     relations = sum("hw->hw" in point.axes for point in maps_of(module).values())
     pairs = relations * place.positions**2 * place.dtype.itemsize
     time = None
@@ -203,7 +217,7 @@ def _priced(chosen: Any, place: Place, start: str, guessed: bool, rounds: int) -
         with torch.random.fork_rng(devices=[]):
             real = build(chosen, place, start, guessed=guessed).eval().to(device=place.device, dtype=place.dtype)
         features = torch.zeros(1, *place.shape[1:], device=place.device, dtype=place.dtype)
-        timed = _Acting(real, acting.point)
+        timed = _Acting(real, acting.point, place.partner)
         with inference(timed):
             measured = measure_latency({"it": lambda: timed(features)}, rounds=rounds, device=place.device)
         time = measured["it"].median
@@ -221,15 +235,49 @@ def _priced(chosen: Any, place: Place, start: str, guessed: bool, rounds: int) -
     )
 
 
-class _Acting(nn.Module):
-    """Attention as it acts at its point, folded where it is folded."""
+def _priced_instead(chosen: Spec, one: Convolution, guessed: bool, rounds: int) -> PlannedPlace:
+    place = one.place
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        module, conv = made_for(one, chosen, guessed=guessed).eval(), one.shape.convolution().eval()
+        x = torch.zeros(1, *place.shape[1:])
+    relations = sum("hw->hw" in point.axes for point in maps_of(module).values())
+    time = None
+    if rounds and place.device.type != "meta":
+        with torch.random.fork_rng(devices=[]):
+            real = like(one, made_for(one, chosen, guessed=guessed)).eval()
+            was = like(one, one.shape.convolution()).eval()
+        features = torch.zeros(1, *place.shape[1:], device=place.device, dtype=place.dtype)
+        with inference(real):
+            measured = measure_latency(
+                {"it": lambda: real(features), "was": lambda: was(features)}, rounds=rounds, device=place.device
+            )
+        time = measured["it"].median - measured["was"].median
+    return PlannedPlace(
+        path=place.path,
+        side=place.point.side,
+        channels=place.channels,
+        size=place.size,
+        stage=place.stage,
+        parameters=count_parameters(module) - count_parameters(conv),
+        macs=count_macs(module, x) - count_macs(conv, x),
+        bytes=count_bytes(module, x) - count_bytes(conv, x),
+        pairs=relations * place.positions**2 * place.dtype.itemsize,
+        latency=time,
+    )
 
-    def __init__(self, module: nn.Module, point: Any) -> None:
+
+class _Acting(nn.Module):
+    """Attention as it acts at its point, folded where it is folded; with a second map where it takes one."""
+
+    def __init__(self, module: nn.Module, point: Any, partner: tuple[int, ...] | None) -> None:
         super().__init__()
-        self.module, self.point = module, point
+        self.module, self.point, self.partner = module, point, partner
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.point.act(self.module, x)
+        if self.partner is None:
+            return self.point.act(self.module, x)
+        other = x.new_zeros(1, *self.partner[1:])
+        return self.point.act(self.point.with_other(self.module, other), x)
 
 
 def _warnings(places: list[PlannedPlace], guessed: bool) -> list[str]:

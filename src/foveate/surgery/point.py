@@ -1,4 +1,7 @@
-"""Points: which feature map of a module's call attention acts on, and which of its axes are the channels."""
+"""Points: which feature map of a module's call attention acts on, and which of its axes are the channels.
+
+Where a mechanism takes two maps, one is that of its point, and the other its partner, which may be another module's.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from foveate.fusion import GuidedGate
 from foveate.registry import Spec
+from foveate.replacement import ConvShape
+from foveate.surgery.partner import Partner
 
-Side = Literal["output", "input", "shortcut"]
+Side = Literal["output", "input", "shortcut", "instead"]
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,14 @@ class Point:
 
     Attributes:
         side: ``"output"``, what the module returns; ``"input"``, what it is given; ``"shortcut"``, the copy of a
-            block's input that the block adds to its branch: ``block(x) + (attention(x) - x)``.
+            block's input that the block adds to its branch: ``block(x) + (attention(x) - x)``; ``"instead"``, what the
+            module is given and what it returns, which attention computes in its place.
         argument: Of an input or a shortcut: its position among the arguments, or its keyword.
         axis: Which axis counts channels: 1, or the last in networks that keep them last.
         axes: How many axes the map has, batch and channels included: 4 for images, 3 for signals, 5 for volumes.
         fold: Whether a map of other than four axes is folded to four, for mechanisms that do not ask how positions lie.
         channels: First channel and the one after the last, where only some are meant: a skip in a joined map.
+        partner: The second map, of a mechanism that takes two.
     """
 
     side: Side = "output"
@@ -33,10 +41,29 @@ class Point:
     axes: int = 4
     fold: bool = False
     channels: tuple[int, int] | None = None
+    partner: Partner | None = None
 
     def without_axis(self) -> Point:
         """The same for a map that is only the channels that are meant, on axis 1."""
         return replace(self, axis=1, channels=None)
+
+    def with_other(self, attention: nn.Module, other: Tensor) -> Any:
+        """A mechanism of two maps as one of this point's map, the other being known.
+
+        A gate changes the map itself. A fusion changes it by what it differs from the sum, so that the network's own
+        addition of the two yields the fusion; at the identity that is exactly nothing.
+        """
+        partner = self.partner
+        folded = self._folded(other)
+
+        def act(x: Tensor) -> Tensor:
+            if isinstance(attention, GuidedGate):
+                return attention(x, folded)
+            own = x - folded if partner is not None and partner.summed else x
+            pair = (folded, own) if partner is not None and partner.leads else (own, folded)
+            return x + (attention(*pair) - attention.identity(*pair)).to(x.dtype)  # type: ignore[operator]
+
+        return act
 
     def act(self, attention: nn.Module, x: Tensor) -> Tensor:
         """Attend to the channels that are meant, whichever axis they lie on."""
@@ -52,8 +79,13 @@ class Point:
     def _attend(self, attention: nn.Module, x: Tensor) -> Tensor:
         if not self.fold or self.axes == 4:
             return attention(x)
-        folded = x.unsqueeze(-1) if self.axes == 3 else x.flatten(2, self.axes - 2)
-        return attention(folded).reshape(x.shape)
+        return attention(self._folded(x)).reshape(x.shape)
+
+    def _folded(self, x: Tensor) -> Tensor:
+        """The map with four axes, where it is folded."""
+        if not self.fold or self.axes == 4:
+            return x
+        return x.unsqueeze(-1) if self.axes == 3 else x.flatten(2, self.axes - 2)
 
     def change(self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """What attention adds to the argument of a call that it acts on."""
@@ -84,6 +116,7 @@ class Seat:
         point: Where at the module it acts.
         channels: Channels that the attention was made for.
         size: The map's size when the network was watched, from which attention tied to a size was made.
+        shape: The convolution that it was made in the place of; ``None`` for attention on a map.
     """
 
     attachment: str
@@ -92,3 +125,4 @@ class Seat:
     point: Point
     channels: int = 0
     size: tuple[int, ...] = ()
+    shape: ConvShape | None = None

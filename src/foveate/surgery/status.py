@@ -11,8 +11,9 @@ from torch import nn
 
 from foveate.attention import Attention
 from foveate.errors import PlaceError, nearest
+from foveate.fusion import Pair
 from foveate.registry import aliases, get
-from foveate.surgery.attended import Attended, Blended, attachments, attended_places, host_path
+from foveate.surgery.attended import Attended, Blended, attachments, attended_places, host_path, present
 from foveate.surgery.point import Seat
 from foveate.surgery.unwrap import unwrapped
 
@@ -102,8 +103,7 @@ class Switched:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Switch back."""
         for place, disabled in self._before:
-            still_there = {seat.attachment for seat in place.foveate_seats.values()}
-            place.foveate_disabled = (place.foveate_disabled - self._names) | (disabled & still_there)
+            place.foveate_disabled = (place.foveate_disabled - self._names) | (disabled & present(place))
 
 
 def enable(model: nn.Module, *names: str) -> Switched:
@@ -238,8 +238,7 @@ def _switch(model: nn.Module, *, on: set[str] = frozenset(), off: set[str] = fro
     places = list(attended_places(model).values())
     switched = Switched(places, set(on) | set(off))
     for place in places:
-        present = {seat.attachment for seat in place.foveate_seats.values()}
-        place.foveate_disabled = frozenset((place.foveate_disabled - on) | (present & off))
+        place.foveate_disabled = frozenset((place.foveate_disabled - on) | (present(place) & off))
     return switched
 
 
@@ -270,7 +269,7 @@ def _agreed(flags: Iterable[bool]) -> Flag:
 
 
 def _blends(modules: Iterable[nn.Module]) -> BlendRange | None:
-    parts = [part for module in modules for part in module.modules() if isinstance(part, Attention | Blended)]
+    parts = [part for module in modules for part in module.modules() if isinstance(part, Attention | Pair | Blended)]
     blends = [part.blend.detach() for part in parts if part.blend is not None]
     if not blends or any(blend.is_meta for blend in blends):
         return None

@@ -13,7 +13,7 @@ from torch import nn
 
 from foveate.errors import MissingExtraError, OptionError, nearest
 from foveate.registry import Spec
-from foveate.testing import copies, gradients, graphs, inputs, maps, options, precision, shapes
+from foveate.testing import convolutions, copies, gradients, graphs, inputs, maps, options, precision, shapes
 from foveate.testing.expect import ContractError
 from foveate.testing.subject import Subject
 
@@ -38,6 +38,8 @@ _CHECKS: tuple[Check, ...] = (
     gradients.gradients_are_exact,
     gradients.every_parameter_learns,
     gradients.starts_as_identity,
+    convolutions.starts_as_its_convolution,
+    convolutions.any_convolution,
     gradients.ties_go_to_the_first,
     precision.survives_autocast,
     precision.keeps_softmax_precise,
@@ -49,6 +51,10 @@ _CHECKS: tuple[Check, ...] = (
     graphs.exports,
     graphs.exports_to_onnx,
 )
+
+# Checks of one protocol: of what keeps a map's shape, or of what stands in a convolution's place.
+_OF_ATTENTION = {"starts_as_identity", "takes_positions_as_it_says"}
+_OF_REPLACEMENTS = {"starts_as_its_convolution", "any_convolution"}
 
 
 @dataclass(frozen=True)
@@ -124,14 +130,21 @@ class Case:
         return "failed", f"it is exempt from {_name(self.check)} ('{reason}') and passes it: take the exemption off"
 
 
-def checks() -> dict[str, Check]:
+def checks(subject: Subject | None = None) -> dict[str, Check]:
     """Every check of the contract, by name; the first line of its docstring is what it demands.
+
+    Args:
+        subject: Only the checks that are meant for it: what stands in a convolution's place has a start of its own.
 
     Example:
         >>> checks()["any_channels"].__doc__
         'Any number of channels works, or the error names the nearest that does.'
     """
-    return {_name(check): check for check in _CHECKS}
+    every = {_name(check): check for check in _CHECKS}
+    if subject is None:
+        return every
+    others = _OF_ATTENTION if subject.replaces else _OF_REPLACEMENTS
+    return {name: check for name, check in every.items() if name not in others}
 
 
 def cases(
@@ -156,7 +169,7 @@ def cases(
         ['eca-any_size', 'cbam-any_size']
     """
     known = checks()
-    chosen = list(known) if only is None else list(only)
+    chosen = list(known if only is None else only)
     found: list[Case] = []
     for subject in map(Subject.of, mechanisms):
         changed = replace(
@@ -167,7 +180,8 @@ def cases(
         for name in (*chosen, *changed.exemptions):
             if name not in known:
                 raise OptionError(f"the contract has no check '{name}'; {nearest(name, known)}")
-        found += [Case(changed, known[name]) for name in chosen]
+        meant = checks(changed)
+        found += [Case(changed, known[name]) for name in chosen if name in meant]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,7 @@ from torch.func import functional_call
 
 from foveate.attention import Attention, Sequence
 from foveate.testing.expect import ContractError, expect, expect_close
+from foveate.testing.paired import Paired
 from foveate.testing.subject import Subject
 from foveate.testing.watch import Operations
 
@@ -29,7 +31,9 @@ def gradients_are_exact(subject: Subject) -> None:
         names = [name for name, _ in module.named_parameters()]
 
         def run(x: Tensor, *values: Tensor, module: nn.Module = module, names: list[str] = names) -> Tensor:
-            return functional_call(module, dict(zip(names, values, strict=True)), (x.clone(),))
+            # every run begins at the same state: a temperature that has fallen is another function
+            state = {name: buffer.clone() for name, buffer in module.named_buffers()}
+            return functional_call(module, {**state, **dict(zip(names, values, strict=True))}, (x.clone(),))
 
         leaves = [subject.input(2, dtype=torch.float64), *(p.detach().clone() for p in module.parameters())]
         leaves = [leaf.requires_grad_() for leaf in leaves]
@@ -54,7 +58,10 @@ def every_parameter_learns(subject: Subject) -> None:
 
 
 def starts_as_identity(subject: Subject) -> None:
-    """After ``start_at_identity`` the output is bit-equal to the input, and all parameters move within two steps."""
+    """After ``start_at_identity`` the output is bit-equal to the input, and all parameters move within two steps.
+
+    Of two maps it is bit-equal to what the network has without the mechanism: their sum, or the first.
+    """
     for seed in range(5):  # a ReLU that is dead from the start may need an unlucky one
         module = subject.build(seed=seed)
         start: Callable[[], None] | None = getattr(module, "start_at_identity", None)
@@ -64,12 +71,17 @@ def starts_as_identity(subject: Subject) -> None:
         for training in (True, False):
             x = subject.input(seed=seed)
             y = module.train(training)(x.clone())
+            before, what = (module.identity(x), "identity") if isinstance(module, Paired) else (x, "input")
             expect(
-                torch.equal(x, y),
-                "after start_at_identity() the output is not bit-equal to the input "
+                torch.equal(before, y),
+                f"after start_at_identity() the output is not bit-equal to the {what} "
                 f"in {'training' if training else 'evaluation'} mode",
             )
-        stuck = _stuck_at_start(module.double().train(), subject.input(8, dtype=torch.float64, seed=seed))
+        x = subject.input(8, dtype=torch.float64, seed=seed)
+        module = module.double()
+        stuck = stuck_at_start(copy.deepcopy(module).train(), x)
+        if stuck:  # batch normalisation takes a bias before it away: in training it has no gradient at all
+            stuck = sorted({*stuck} & {*stuck_at_start(module.eval(), x)})
         expect(
             not stuck, f"started at the identity, {', '.join(stuck)} gets no gradient in the first two training steps"
         )
@@ -111,7 +123,7 @@ def ties_go_to_the_first(subject: Subject) -> None:
             )
 
 
-def _stuck_at_start(module: nn.Module, x: Tensor) -> list[str]:
+def stuck_at_start(module: nn.Module, x: Tensor) -> list[str]:
     """The parameters that two optimiser steps leave without a gradient."""
     optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
     moved: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from foveate.testing.expect import expect, expect_close
+from foveate.testing.paired import Paired
 from foveate.testing.subject import Subject
 
 
@@ -13,11 +14,14 @@ def keeps_its_input(subject: Subject) -> None:
     for training in (False, True):
         module = subject.awake(dtype=torch.float32).train(training)
         x = subject.input()
-        before, version = x.clone(), x._version  # pyright: ignore[reportPrivateUsage]
+        paired = isinstance(module, Paired)
+        given = (x, module.partner(x)) if paired else (x,)
+        before = [(one.clone(), one._version) for one in given]  # pyright: ignore[reportPrivateUsage]
         with torch.no_grad():
-            module(x)
-        expect(torch.equal(x, before), f"it changes its input, by up to {(x - before).abs().max().item():.2g}")
-        expect(x._version == version, "it writes into its input")  # pyright: ignore[reportPrivateUsage]
+            (module.mechanism if paired else module)(*given)
+        for one, (value, version) in zip(given, before, strict=True):
+            expect(torch.equal(one, value), f"it changes its input, by up to {(one - value).abs().max().item():.2g}")
+            expect(one._version == version, "it writes into its input")  # pyright: ignore[reportPrivateUsage]
 
 
 def keeps_samples_apart(subject: Subject) -> None:

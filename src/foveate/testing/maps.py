@@ -13,10 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from foveate.attention import Attention, Gates, Map, Relation, Transform, Update, maps_of
+from foveate.fusion import Fusion
+from foveate.replacement import Replacement
 from foveate.testing.expect import ContractError, expect, expect_close
+from foveate.testing.paired import Paired
 from foveate.testing.subject import Subject
 
 GATE_AXES = {"c": 1, "h": 2, "w": 3}
+_FREE = (Update, Transform, Fusion, Replacement)  # what they do with their weights is their own affair
 
 
 def map_is_applied(subject: Subject) -> None:
@@ -24,7 +28,7 @@ def map_is_applied(subject: Subject) -> None:
 
     A gate of ones returns its input, one of zeros nothing, and halves add up to the whole; several gates of a step do
     so together, and each does something. An affinity mixes with the matrix that it shows. Whatever else a mechanism
-    does with its weights, it does something else with their mean.
+    does with its weights, of one map or of two, it does something else with their mean.
     """
     module = subject.awake()
     x = subject.input(2, dtype=torch.float64)
@@ -35,7 +39,7 @@ def map_is_applied(subject: Subject) -> None:
             _check_relation(step, seen, point, path)
         elif isinstance(step, Gates):
             _check_gates(step, seen, point, path)
-        elif isinstance(step, Update | Transform):
+        elif isinstance(step.mechanism if isinstance(step, Paired) else step, _FREE):
             _check_weights(step, seen, point, path)
         else:
             _check_gate(step, seen, point, path)

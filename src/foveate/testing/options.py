@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
@@ -14,6 +15,8 @@ from foveate.errors import OptionError
 from foveate.registry import names, spec
 from foveate.testing.expect import ContractError, expect
 from foveate.testing.subject import Subject, fixed_size, wake
+
+_WIDE = 512
 
 
 def every_option_acts(subject: Subject) -> None:
@@ -63,6 +66,10 @@ def _footprint(subject: Subject, **options: Any) -> dict[str, Tensor]:
     tied_to = fixed_size(module)
     found = {f"fresh {key}": value.clone() for key, value in module.state_dict().items()}
     found["size"] = torch.tensor(tied_to or (0, 0))
+    found |= {f"learns {name}": torch.tensor(p.requires_grad) for name, p in module.named_parameters()}
+    with torch.device("meta"), suppress(ValueError):  # a floor, such as that of a bottleneck, hides what acts above it
+        wide = subject.build(_WIDE, **options).state_dict()
+        found |= {f"shape of {key} at {_WIDE} channels": torch.tensor(v.shape, device="cpu") for key, v in wide.items()}
     wake(module)
     axes = options.get("dimensions", 2)  # of positions; the input has as many
     sizes: list[Any] = [subject.size] if tied_to else [(*subject.size, 3)[:axes], (13, 12, 5)[:axes]]
@@ -97,11 +104,13 @@ def _others(parameter: inspect.Parameter, current: Any) -> Iterator[Any]:
     if isinstance(current, bool) or bool in kinds:
         guesses += [True, False]
     elif isinstance(current, int):
-        guesses += [current // 2, current * 2, current + 2, current - 2, current + 1]
+        guesses += [current // 2, current * 2, current + 2, current - 2, current + 1, 1]
     elif isinstance(current, float):
         guesses += [current / 2, current * 2]
     elif isinstance(current, tuple) and len(current) > 1:
         guesses += [current[:1], current[::-1]]
+        if all(isinstance(value, int) for value in current):  # a height and a width that are equal, say
+            guesses.append(tuple(value + 1 for value in current))
     elif current is None:
         known = {int: [3, 2, 5], float: [0.5, 2.0], tuple[int, int]: [(3, 3), (2, 2)]}
         guesses += [guess for kind in kinds for guess in known.get(kind, [])]

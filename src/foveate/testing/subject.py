@@ -12,7 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.errors import OptionError
-from foveate.registry import Card, Spec, get, names, parse
+from foveate.fusion import Pair
+from foveate.registry import FROM_PLACE, Card, Spec, get, names, parse
+from foveate.replacement import ConvShape, Replacement
+from foveate.testing.paired import Paired
 
 Size = tuple[int, int]
 
@@ -23,7 +26,8 @@ class Subject:
 
     Attributes:
         name: How results call it.
-        factory: Builds it from a channel count and, by keyword, its options and perhaps ``size``.
+        factory: Builds it from a channel count (or, in a convolution's place, from that convolution's shape) and, by
+            keyword, its options and perhaps ``size``.
         card: Its card, if it is registered.
         given: Options that every module is built with.
         values: For an option whose type does not say what else it could be, values to try.
@@ -77,23 +81,41 @@ class Subject:
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
-        """What the factory accepts by keyword, ``size`` excepted; with types, where they can be resolved."""
+        """What the factory accepts by keyword, without what a place knows; with types, where they can be resolved."""
         try:
             signature = inspect.signature(self.factory, eval_str=True)
         except NameError:  # a type that exists only for the type checker
             signature = inspect.signature(self.factory)
-        return {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "size"}
+        parameters = signature.parameters.values()
+        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in FROM_PLACE}
+
+    @property
+    def replaces(self) -> bool:
+        """Whether it stands in a convolution's place: then a channel count means one of 3×3 that keeps a map's shape.
+
+        Example:
+            >>> Subject.of("eca").replaces
+            False
+        """
+        return isinstance(self.factory, type) and issubclass(self.factory, Replacement)
 
     def build(
-        self, channels: int | None = None, size: Size | None = None, *, seed: int = 0, **options: Any
+        self, channels: int | ConvShape | None = None, size: Size | None = None, *, seed: int = 0, **options: Any
     ) -> nn.Module:
         """The module as its author initialises it; the global random stream stays where it was."""
         chosen: dict[str, Any] = {**self.given, **options}
-        if "size" in inspect.signature(self.factory).parameters:
+        parameters = inspect.signature(self.factory).parameters
+        channels = self.channels if channels is None else channels
+        shape = ConvShape.same(channels) if self.replaces and isinstance(channels, int) else channels
+        wider = "partner_channels" in parameters
+        if "size" in parameters:
             chosen["size"] = size or self.size
+        if wider and isinstance(channels, int):
+            chosen["partner_channels"] = channels + 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.factory(self.channels if channels is None else channels, **chosen)
+            module = self.factory(shape, **chosen)
+        return Paired(module, wider=wider) if isinstance(module, Pair) else module
 
     def awake(
         self,

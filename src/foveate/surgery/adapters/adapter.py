@@ -11,12 +11,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foveate.attention import Attention
 from foveate.errors import DataError, FoveateError, OptionError, PlaceError
+from foveate.fusion import Pair
 from foveate.registry import Spec, get
 from foveate.surgery.adapters.fingerprint import changed_since_noted, digests, host_tensors, kind_of, shown
 from foveate.surgery.adapters.manifest import HostEntry, Manifest, SeatEntry, read_adapter, this_version, write_adapter
@@ -121,6 +123,8 @@ def load(
         for part in new:
             check_request(model, _maker(part.entry, factories or {}))  # no new parameters inside data-parallel training
             _check_place(inner, part.entry.place)
+            if part.entry.seat.point.partner is not None:
+                _check_place(inner, part.entry.seat.point.partner.path)
 
         if new:
             seats = [part.entry.seat for part in new]
@@ -212,10 +216,13 @@ def _maker(entry: SeatEntry, factories: Factories) -> Spec | Factory:
 def _made(entry: SeatEntry, factories: Factories) -> nn.Module:
     seat, maker = entry.seat, _maker(entry, factories)
     with torch.random.fork_rng(devices=[]):
-        module = maker.create(seat.channels, size=seat.size) if isinstance(maker, Spec) else maker(seat.channels)
-        if seat.start == "paper":
+        made_for: Any = seat.channels if seat.shape is None else seat.shape
+        wide = None if seat.point.partner is None else seat.point.partner.width
+        more: dict[str, Any] = {"size": seat.size, "partner_channels": wide}
+        module = maker.create(made_for, **more) if isinstance(maker, Spec) else maker(made_for)
+        if seat.start == "paper" or seat.shape is not None:
             return module
-        if isinstance(module, Attention):
+        if isinstance(module, Attention | Pair):
             module.start_at_identity()
             return module
         return Blended(module)
@@ -294,7 +301,7 @@ def _structure(path: str, seat: Seat, module: nn.Module) -> tuple[object, ...]:
         options = {option.name: option.default for option in get(seat.attention.name).options.values()}
         attention = seat.attention.name, {**options, **dict(seat.attention.options)}
     shapes = {key: value.shape for key, value in module.state_dict().items()}
-    return path, attention, seat.start, seat.point, getattr(module, "fixed_size", None), shapes
+    return path, attention, seat.start, seat.point, seat.shape, getattr(module, "fixed_size", None), shapes
 
 
 def _check_place(model: nn.Module, path: str) -> None:
@@ -312,6 +319,7 @@ def _check_place(model: nn.Module, path: str) -> None:
 def _settle(model: nn.Module, manifest: Manifest) -> None:
     """Order and switch what was loaded as it was saved; what else is at a place keeps its position and its switch."""
     at = [(model.get_submodule(entry.place), entry) for entry in manifest.seats]
+    resting = {entry.seat.attachment for entry in manifest.seats if not entry.enabled}
     for place in attended_places(model).values():
         entries = [entry for module, entry in at if module is place]
         keys: dict[str, list[str]] = {}
@@ -327,6 +335,8 @@ def _settle(model: nn.Module, manifest: Manifest) -> None:
             place.foveate_seats = {key: seats[key] for key in order}
         off = frozenset(entry.seat.attachment for entry in entries if not entry.enabled)
         switched = (place.foveate_disabled - {entry.seat.attachment for entry in entries}) | off
+        seen_for = {one.attachment for one in place.foveate_taps} & set(manifest.attachments)
+        switched = (switched - seen_for) | (seen_for & resting)
         if switched != place.foveate_disabled:
             place.foveate_disabled = switched
 

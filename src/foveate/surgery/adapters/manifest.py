@@ -21,9 +21,13 @@ from torch import Tensor
 
 from foveate.errors import DataError, FoveateError, OptionError
 from foveate.registry import Spec, spec
+from foveate.replacement import ConvShape
+from foveate.surgery.partner import Partner
 from foveate.surgery.point import Point, Seat, Side
 
-FORMAT = 1
+# 2 has seats in the place of convolutions, and of what takes two maps; without either, 1 is written, which older
+# versions read
+FORMAT = 2
 JSON, TENSORS = "attention.json", "attention.safetensors"
 _HOST_TENSOR = re.compile(r"(\w+) (scalar|\d+(?:x\d+)*) (saved|[0-9a-f]{16})")
 T = TypeVar("T")
@@ -167,8 +171,9 @@ def _to_json(manifest: Manifest, checksum: str) -> str:
             "key": entry.key,
             "channels": entry.seat.channels,
             "size": list(entry.seat.size),
-            "point": asdict(entry.seat.point),
+            "point": _point_to_json(entry.seat.point),
             "enabled": entry.enabled,
+            **({} if entry.seat.shape is None else {"convolution": asdict(entry.seat.shape)}),
         }
         for entry in manifest.seats
     ]
@@ -177,7 +182,7 @@ def _to_json(manifest: Manifest, checksum: str) -> str:
         for key, entry in manifest.host.items()
     }
     whole = {
-        "format": FORMAT,
+        "format": FORMAT if any(entry.seat.shape or entry.seat.point.partner for entry in manifest.seats) else 1,
         "foveate": manifest.foveate,
         "attachments": attachments,
         "seats": seats,
@@ -185,6 +190,13 @@ def _to_json(manifest: Manifest, checksum: str) -> str:
         "sha256": checksum,
     }
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _point_to_json(point: Point) -> dict[str, Any]:
+    table = asdict(point)
+    if point.partner is None:
+        del table["partner"]
+    return table
 
 
 def _attention_to_json(attention: Spec | str) -> dict[str, Any]:
@@ -239,9 +251,14 @@ def _seat(entry: Any, attachments: dict[str, Any]) -> SeatEntry:
         raise ValueError(f"attention for {channels} channels of {size}")
     attention = _attention(_of(made, "attention", dict))
     point = _point(_of(entry, "point", dict))
-    return SeatEntry(
-        place, key, Seat(name, attention, start, point, channels, tuple(size)), _of(entry, "enabled", bool)
-    )
+    shape = _convolution(_of(entry, "convolution", dict)) if point.side == "instead" else None
+    seat = Seat(name, attention, start, point, channels, tuple(size), shape)
+    return SeatEntry(place, key, seat, _of(entry, "enabled", bool))
+
+
+def _convolution(table: dict[str, Any]) -> ConvShape:
+    pairs: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return ConvShape(**pairs)
 
 
 def _attention(table: dict[str, Any]) -> Spec | str:
@@ -251,8 +268,9 @@ def _attention(table: dict[str, Any]) -> Spec | str:
 
 
 def _point(table: dict[str, Any]) -> Point:
-    if set(table) != {field.name for field in fields(Point)}:
-        raise ValueError(f"a point has the fields {', '.join(field.name for field in fields(Point))}")
+    known = {field.name for field in fields(Point)}
+    if set(table) | {"partner"} != known:
+        raise ValueError(f"a point has the fields {', '.join(sorted(known))}")
     argument, channels = table["argument"], table["channels"]
     if table["side"] not in get_args(Side) or not (isinstance(argument, str) or _is_count(argument)):
         raise ValueError(f"no such point: {table['side']!r}, {argument!r}")
@@ -266,8 +284,37 @@ def _point(table: dict[str, Any]) -> Point:
         axis=_of(table, "axis", int),
         axes=_of(table, "axes", int),
         fold=_of(table, "fold", bool),
-        channels=None if channels is None else (channels[0], channels[1]),
+        channels=_range(channels),
+        partner=_partner(_of(table, "partner", dict)) if "partner" in table else None,
     )
+
+
+def _partner(table: dict[str, Any]) -> Partner:
+    known = {field.name for field in fields(Partner)}
+    if set(table) != known:
+        raise ValueError(f"a partner has the fields {', '.join(sorted(known))}")
+    side, argument, width = table["side"], table["argument"], _of(table, "width", int)
+    if side not in ("output", "input") or not (isinstance(argument, str) or _is_count(argument)) or width < 1:
+        raise ValueError(f"no such partner: {side!r}, {argument!r}, {width}")
+    return Partner(
+        path=_of(table, "path", str),
+        side=side,
+        width=width,
+        argument=argument,
+        axis=_of(table, "axis", int),
+        channels=_range(table["channels"]),
+        leads=_of(table, "leads", bool),
+        summed=_of(table, "summed", bool),
+        copied=_of(table, "copied", bool),
+    )
+
+
+def _range(channels: Any) -> tuple[int, int] | None:
+    if channels is None:
+        return None
+    if not (isinstance(channels, list) and len(channels) == 2 and all(map(_is_count, channels))):
+        raise ValueError(f"no such channels: {channels!r}")
+    return channels[0], channels[1]
 
 
 def _host_entry(text: Any) -> HostEntry:

@@ -164,7 +164,8 @@ def _without_weights(module: nn.Module) -> Attention | None:
     if entry is None or entry.card != "gather_excite" or any(True for _ in module.parameters()):
         return None
     extent = getattr(module, "extent", 0)
-    return spec("gather_excite", variant="theta_minus", extent=extent or "global").create(1)
+    made = spec("gather_excite", variant="theta_minus", extent=extent or "global").create(1)
+    return made if isinstance(made, Attention) else None
 
 
 def _difference(theirs: nn.Module, ours: Attention, entry: Entry | None) -> float:

@@ -96,6 +96,8 @@ def read(
         raise FoveateError(f"these weights are for {made_for} channels, and there are {channels}")
     like = next(value for value in ours.values() if value.is_floating_point())
     module = chosen.create(channels or made_for or 1, size=size, device=like.device, dtype=like.dtype)
+    if not isinstance(module, Attention):
+        raise FoveateError(f"{chosen} takes two maps, and these weights are of attention, which takes one")
     own = module.state_dict()
     # biases that theirs does not have are zero; a counter of batches that old files lack starts at none
     filled = {key: torch.zeros_like(own[key]) for key in own if key not in ours and key.endswith(("bias", "tracked"))}

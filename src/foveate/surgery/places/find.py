@@ -6,9 +6,9 @@ import fnmatch
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from foveate import hosts
 from foveate.errors import FoveateWarning, OptionError, PlaceError, nearest
 from foveate.surgery.attended import ATTENTION, HOST, Attended, host_path
+from foveate.surgery.places.meetings import PAIRED
 from foveate.surgery.places.presets import PRESETS
-from foveate.surgery.places.spots import Found, Spot, made_by_call, rewriter
+from foveate.surgery.places.spots import Found, Spot, bare, made_by_call, point_at, rewriter, within_attention
 from foveate.surgery.places.watch import Call, Pass, watch
 from foveate.surgery.point import Point
 
@@ -26,6 +27,8 @@ _OPENS = fnmatch.translate("x").index("x")
 _CLOSES = len(fnmatch.translate("x")) - _OPENS - 1
 _OTHERS = ("residual", "post", "stage", "conv")  # what to suggest in place of a preset that finds nothing
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
+Kind = Literal["attention", "fusion", "gate"]
+Presets = Mapping[str, Callable[[Pass], Found]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Place:
         dtype: Its type.
         device: Where it was.
         stage: Which of the network's resolutions it has, counted from 1 among the places found.
+        partner: The shape of the second map, batch, channels, then positions, of a place for what takes two.
     """
 
     path: str
@@ -47,6 +51,7 @@ class Place:
     dtype: torch.dtype
     device: torch.device
     stage: int
+    partner: tuple[int, ...] | None = None
 
     @property
     def channels(self) -> int:
@@ -65,7 +70,7 @@ class Place:
 
     def __str__(self) -> str:
         """The path, and what at the module is meant if it is not the output."""
-        if self.point.side == "output":
+        if self.point.side in ("output", "instead"):
             return self.path
         argument = self.point.argument
         what = self.point.side if argument == 0 or self.point.side != "input" else f"input {argument}"
@@ -78,6 +83,7 @@ def find_places(
     example: Any = None,
     stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
+    kind: Kind = "attention",
 ) -> list[Place]:
     """The places that the patterns name, in the order in which the network comes to them.
 
@@ -91,27 +97,160 @@ def find_places(
         example: An input to watch one forward pass with.
         stages: Only places of these stages, counted from 1 by resolution.
         exclude: Patterns of places to leave out.
+        kind: What is to act there. Places of what takes two maps are where a network joins them, known as
+            ``"residual"``, ``"skip"`` and ``"neck"``; any other pattern names those at a module, or within it.
 
     Raises:
         PlaceError: If a pattern matches nothing, or only what cannot carry attention; with the nearest names.
     """
     seen = watch(model, default_example(model) if example is None else example)
     names = {path: host_path(model, path) for path in _host_modules(model)}
-    chosen = [spot for pattern in _listed(at) for spot in _matching(pattern, seen, names)]
+    presets = PRESETS if kind == "attention" else PAIRED[kind]
+
+    def matching(pattern: At, *, leave: bool = False) -> list[Spot]:
+        if kind != "attention" and not (isinstance(pattern, str) and pattern in presets):
+            return _meeting(pattern, seen, presets)
+        return _matching(pattern, seen, names, presets, leave=leave)
+
+    chosen = [spot for pattern in _listed(at) for spot in matching(pattern)]
     without: set[Any] = set()
     for pattern in _listed(exclude):  # a preset leaves out its own points, a pattern all points of a module
-        left_out = _matching(pattern, seen, names, leave=True)
-        by_point = isinstance(pattern, str) and pattern in PRESETS
+        left_out = matching(pattern, leave=True)
+        by_point = isinstance(pattern, str) and pattern in presets
         without |= {_identity(spot) if by_point else spot.path for spot in left_out}
     kept = [spot for spot in chosen if spot.path not in without and _identity(spot) not in without]
     spots = list({_identity(spot): spot for spot in kept}.values())
     if not spots:
         raise PlaceError("nothing is left: `at` names nothing" + (" that is not excluded" if chosen else ""))
     spots.sort(key=lambda spot: spot.value.serial)
-    places = [_place(spot, seen, _host_name(model, spot.path)) for spot in spots]
+    places = [_place(_named(spot, model), seen, _host_name(model, spot.path)) for spot in spots]
     sizes = list(dict.fromkeys(place.size for place in places))
-    staged = [Place(p.path, p.point, p.shape, p.dtype, p.device, sizes.index(p.size) + 1) for p in places]
+    staged = [replace(place, stage=sizes.index(place.size) + 1) for place in places]
     return staged if stages is None else _of_stages(staged, stages, len(sizes))
+
+
+def _named(spot: Spot, model: nn.Module) -> Spot:
+    """The same, its partner's module called as the host knows it."""
+    partner = spot.point.partner
+    if partner is None:
+        return spot
+    return replace(spot, point=replace(spot.point, partner=replace(partner, path=_host_name(model, partner.path))))
+
+
+def _meeting(pattern: At, seen: Pass, presets: Presets) -> list[Spot]:
+    """The places for what takes two maps at the modules that a pattern names, or within them."""
+    if isinstance(pattern, str) and pattern in PRESETS:
+        known = ", ".join(f"'{name}'" for name in presets)
+        raise PlaceError(f"what takes two maps stands where a network joins two, at {known}; not at '{pattern}'")
+    found = [_leading(seen, _lasting(seen, preset(seen))) for preset in presets.values()]
+    spots = list({_identity(spot): spot for one in found for spot in one.spots}.values())
+    whole = None if callable(pattern) else re.compile(_glob(pattern)) if isinstance(pattern, str) else pattern
+
+    def named(path: str) -> bool:
+        name = ".".join(part for part in path.split(".") if part != HOST)
+        if whole is not None:
+            return whole.fullmatch(name) is not None
+        return callable(pattern) and path in seen.modules and bool(pattern(name, bare(seen.modules[path])))
+
+    def around(path: str) -> list[str]:
+        parts = path.split(".")
+        return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+    matched = [spot for spot in spots if any(map(named, around(spot.path)))]
+    if not matched:
+        shown = pattern if isinstance(pattern, str) else getattr(pattern, "pattern", getattr(pattern, "__name__", ""))
+        reason = next((one.unusable[0] for one in found if one.unusable), "")
+        known = ", ".join(dict.fromkeys([*presets, *(spot.path for spot in spots[:3])]))
+        raise PlaceError(
+            f"'{shown}' names no module where two maps are joined; known: {known}{f'; {reason}' if reason else ''}"
+        )
+    return matched
+
+
+def find_convolutions(
+    model: nn.Module,
+    at: At | Sequence[At],
+    example: Any = None,
+    stages: int | Iterable[int] | None = None,
+    exclude: At | Sequence[At] = (),
+) -> tuple[list[Place], list[str]]:
+    """The two-dimensional convolutions that the patterns name, in the order in which the network comes to them.
+
+    Args:
+        model: The network.
+        at: ``"conv"``, every convolution of more than one position outside of the network's own attention; or patterns
+            as in :func:`find_places`, of which other modules than convolutions are passed over.
+        example: An input to watch one forward pass with.
+        stages: Only convolutions of these stages, counted from 1 by the resolution of what they return.
+        exclude: Patterns of convolutions to leave out.
+
+    Returns:
+        Their places, of the maps that they are given; and in sentences what is left out because it would not last.
+
+    Raises:
+        PlaceError: If a pattern names none, with the nearest names.
+    """
+    seen = watch(model, default_example(model) if example is None else example)
+    names = {path: host_path(model, path) for path in _host_modules(model)}
+    calls = [seen.calls_of(path)[0] for path in names if _convolves(seen, path)]
+    calls.sort(key=lambda call: call.returned[0].serial)
+    without = {call.path for pattern in _listed(exclude) for call in _convolutions_named(pattern, seen, names, calls)}
+    named = {call.path for pattern in _listed(at) for call in _convolutions_named(pattern, seen, names, calls)}
+    chosen = [call for call in calls if call.path in named - without]
+    if not chosen:
+        raise PlaceError("nothing is left: `at` names nothing" + (" that is not excluded" if named else ""))
+    lasting = _lasting(seen, Found([_in_place_of(call) for call in chosen], []))
+    sizes = list(dict.fromkeys(call.returned[0].size for call in chosen))
+    stage = {call.path: sizes.index(call.returned[0].size) + 1 for call in chosen}
+    places = [
+        Place(names[spot.path], spot.point, spot.value.shape, spot.value.dtype, spot.value.device, stage[spot.path])
+        for spot in lasting.spots
+    ]
+    return places if stages is None else _of_stages(places, stages, len(sizes)), lasting.unusable
+
+
+def _convolves(seen: Pass, path: str) -> bool:
+    calls = seen.calls_of(path)
+    if not calls or not isinstance(bare(seen.modules[path]), nn.Conv2d):
+        return False
+    given, returned = calls[0].first, calls[0].returned
+    return given is not None and len(given.shape) == 4 and len(returned) == 1
+
+
+def _is_wide(conv: nn.Module) -> bool:
+    return isinstance(conv, nn.Conv2d) and max(conv.kernel_size) > 1
+
+
+def _in_place_of(call: Call) -> Spot:
+    given = call.first
+    if given is None:
+        raise PlaceError(f"'{call.path}' is given no map")
+    return Spot(call.path, point_at("instead", given), given)
+
+
+def _convolutions_named(pattern: At, seen: Pass, names: dict[str, str], calls: list[Call]) -> list[Call]:
+    if isinstance(pattern, str) and pattern in PRESETS:
+        if pattern != "conv":
+            raise PlaceError(
+                f"'{pattern}' names maps, and what is replaced are convolutions: at='conv', or a pattern of their names"
+            )
+        own = [call for call in calls if not within_attention(seen, call, itself=True)]
+        live = [call for call in own if call.returned[0] in seen.live] or own
+        wide = [call for call in live if _is_wide(bare(seen.modules[call.path]))]
+        if not live:
+            raise PlaceError("no two-dimensional convolution was seen in this network")
+        return wide or live
+    if callable(pattern):
+        shown = f"the function {getattr(pattern, '__name__', '')}".strip()
+        found = [call for call in calls if pattern(names[call.path], bare(seen.modules[call.path]))]
+    else:
+        shown = f"'{pattern if isinstance(pattern, str) else pattern.pattern}'"
+        whole = re.compile(_glob(pattern)) if isinstance(pattern, str) else pattern
+        found = [call for call in calls if whole.fullmatch(names[call.path])]
+    if not found:
+        near = nearest(pattern, ("conv", *(names[call.path] for call in calls))) if isinstance(pattern, str) else ""
+        raise PlaceError(f"{shown} matches no two-dimensional convolution that ran; {near}".rstrip("; "))
+    return found
 
 
 def _host_name(model: nn.Module, path: str) -> str:
@@ -135,13 +274,18 @@ def _host_modules(model: nn.Module) -> list[str]:
     ]
 
 
-def _matching(pattern: At, seen: Pass, names: dict[str, str], *, leave: bool = False) -> list[Spot]:
+def _matching(
+    pattern: At, seen: Pass, names: dict[str, str], presets: Presets = PRESETS, *, leave: bool = False
+) -> list[Spot]:
     """The places that a pattern names; of those that are only to be left out, also the ones that would not last."""
-    if isinstance(pattern, str) and pattern in PRESETS:
-        found = _leading(seen, _lasting(seen, PRESETS[pattern](seen)))
+    if isinstance(pattern, str) and pattern in presets:
+        found = _leading(seen, _lasting(seen, presets[pattern](seen)))
         if not found.spots:
             reason = f": {found.unusable[0]}" if found.unusable else ""
-            others = [name for name in _OTHERS if name != pattern and _lasting(seen, PRESETS[name](seen)).spots]
+            listed = _OTHERS if presets is PRESETS else presets
+            others = [name for name in listed if name != pattern and _lasting(seen, presets[name](seen)).spots]
+            if not others and presets is not PRESETS:
+                raise PlaceError(f"no place of the kind '{pattern}' was seen in this network{reason}")
             instead = f"at='{others[0]}'" if others else f"a pattern such as at='{next(iter(names.values()), '*')}'"
             raise PlaceError(f"no place of the kind '{pattern}' was seen in this network{reason}; try {instead}")
         if found.unusable:
@@ -248,7 +392,9 @@ def _place(spot: Spot, seen: Pass, path: str) -> Place:
             f"'{path}' returns {'×'.join(map(str, value.shape))} with channels last, a sequence of tokens; attention "
             "acts on feature maps (batch, channels, height, width)"
         )
-    return Place(path, point, (value.shape[0], value.channels, *value.size), value.dtype, value.device, 0)
+    shape, other = (value.shape[0], value.channels, *value.size), spot.partner
+    partner = None if other is None else (other.shape[0], other.channels, *other.size)
+    return Place(path, point, shape, value.dtype, value.device, 0, partner)
 
 
 def _of_stages(places: list[Place], wanted: int | Iterable[int], count: int) -> list[Place]:

@@ -26,11 +26,13 @@ class Spot:
         path: The module's path in the network as it is now.
         point: Where at the module.
         value: The map that attention acts on.
+        partner: The second map, of a place for what takes two.
     """
 
     path: str
     point: Point
     value: Value
+    partner: Value | None = None
 
 
 @dataclass(frozen=True)

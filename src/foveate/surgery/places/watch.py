@@ -20,10 +20,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from foveate.attention import Attention
 from foveate.errors import PlaceError
-from foveate.surgery.attended import ATTENTION, Attended
+from foveate.fusion import Pair
+from foveate.replacement import Replacement
+from foveate.surgery.attended import ATTENTION, HOST, Attended
 from foveate.surgery.foreign import recognise
 from foveate.surgery.places.axes import channel_axis
 
+_ATTENTION = (Attention, Pair, Replacement)
 LAYERS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
 
 
@@ -201,7 +204,7 @@ def watch(model: nn.Module, example: Any) -> Pass:
     finally:
         for module, flag in training.items():
             module.training = flag
-    own = (path for path, module in model.named_modules() if isinstance(module, Attention) or recognise(module))
+    own = (path for path, module in model.named_modules() if isinstance(module, _ATTENTION) or recognise(module))
     return Pass(
         root=observer.calls[-1],
         calls=observer.calls,
@@ -314,8 +317,8 @@ class _Observer(TorchFunctionMode):
 
         return hook
 
-    def _leaving(self, path: str) -> Any:  # noqa: ARG002
-        def hook(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
+    def _leaving(self, path: str) -> Any:
+        def hook(module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
             call = self.running.pop()
             self.calls.append(call)
             call.end = len(self.values)
@@ -324,6 +327,8 @@ class _Observer(TorchFunctionMode):
                 value = self._value(tensor, tuple(call.given.values()))
                 value.returned_by.append(call)
                 call.returned.append(value)
+            if isinstance(module, Attended) and module.foveate_slots:
+                _as_without_fusion(call, f"{path}.{HOST}".lstrip("."))
 
         return hook
 
@@ -374,6 +379,13 @@ class _Observer(TorchFunctionMode):
         self.values.append(value)
         self.known[tensor] = value
         self.versions[tensor] = _version(tensor)
+
+
+def _as_without_fusion(call: Call, host: str) -> None:
+    """What a fusion changed lies where the host's map lay: its partner's way is no way of this operand."""
+    before = next((child.returned for child in reversed(call.children) if child.path == host), [])
+    for value, original in zip(call.returned, before, strict=False):
+        value.depth, value.reach, value.coarsest = original.depth, original.reach, original.coarsest
 
 
 def _positions(tensor: Tensor, axis: int) -> int:
