@@ -13,19 +13,22 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tests.support.oracles import said
 from torch import Tensor
 
 import foveate
 from foveate.attention import Attention
+from foveate.fusion import Pair
 from foveate.ops.relative import relative_to_absolute
+from foveate.replacement import ConvShape
+from tests.support.oracles import said
 
 DATA = Path(__file__).with_name("data_authors")
 
 
 def mechanism_of(file: str) -> str:
-    """The mechanism that a file is about: the longest name that its own begins with."""
-    return max((name for name in foveate.names() if file == name or file.startswith(f"{name}_")), key=len)
+    """The mechanism that a file is about: the longest name that its own begins with; empty if it is about none."""
+    about = (name for name in foveate.names() if file == name or file.startswith(f"{name}_"))
+    return max(about, key=len, default="")
 
 
 def renamed(name: str, key: str) -> str:
@@ -35,15 +38,22 @@ def renamed(name: str, key: str) -> str:
     return key
 
 
+def shape_of(described: dict[str, Any]) -> ConvShape:
+    """A convolution's shape, as a file has it."""
+    return ConvShape(**{key: tuple(v) if isinstance(v, list) else v for key, v in described.items()})
+
+
 class Case:
     """One run of the authors' code: its options and its numbers."""
 
-    def __init__(self, name: str, file: str, case: str, options: dict[str, Any]) -> None:
-        self.name, self.file, self.case = name, file, case
+    def __init__(self, name: str, file: str, case: str, options: dict[str, Any], ran: str = "") -> None:
+        self.name, self.file, self.case, self.ran = name, file, case, ran
         self.training = options.pop("training", False)
         self.inputs = options.pop("inputs", case)
-        self.channels = options.pop("channels")
+        made_for = options.pop("channels")  # of what stands in a convolution's place perhaps that convolution's shape
+        self.channels = made_for if isinstance(made_for, int) else shape_of(made_for)
         self.size = options.pop("size", None)
+        self.partner_channels = options.pop("partner_channels", None)
         self.options = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
 
     def __str__(self) -> str:
@@ -56,14 +66,20 @@ class Case:
             return {renamed(self.name, key[len(prefix) + 1 :]): stored.get_tensor(key) for key in keys}
 
     def tensor(self, kind: str) -> Tensor:
-        return self.read(kind, self.inputs if kind in ("x", "cotangent") else None)[""]
+        return self.read(kind, self.inputs if kind in ("x", "partner", "cotangent") else None)[""]
 
-    def module(self) -> Attention:
+    def given(self) -> dict[str, Tensor]:
+        """What the module is called with: a map, or two."""
+        kinds = ("x", "partner") if foveate.get(self.name).protocol == "fusion" else ("x",)
+        return {kind: self.tensor(kind) for kind in kinds}
+
+    def module(self) -> Attention | Pair:
         """Ours, with their weights."""
         size = None if self.size is None else tuple(self.size)
         state = self.read("state")
         dtype = self.tensor("x").dtype
-        module = foveate.create(self.name, self.channels, size=size, dtype=dtype, **self.options)
+        extra = {"size": size, "partner_channels": self.partner_channels}
+        module = foveate.create(self.name, self.channels, dtype=dtype, **extra, **self.options)
         own = module.state_dict()
         assert set(state) == {key for key in own if not key.endswith("num_batches_tracked")}
         for key, value in state.items():
@@ -88,44 +104,56 @@ class Case:
 def cases() -> Iterator[Any]:
     for file in sorted(path.stem for path in DATA.glob("*.safetensors") if path.stem != "psanet_mask"):
         name = mechanism_of(file)
+        if not name:  # test_every_file_is_about_a_mechanism says so
+            continue
         with safe_open(DATA / f"{file}.safetensors", "pt") as stored:
-            described = json.loads(stored.metadata()["cases"])
-        for case, options in described.items():
-            found = Case(name, file, case, options)
+            metadata = stored.metadata()
+        for case, options in json.loads(metadata["cases"]).items():
+            found = Case(name, file, case, options, metadata.get("ran", ""))
             yield pytest.param(found, id=str(found))
 
 
 ALL = list(cases())
+
+
+def test_every_file_is_about_a_mechanism() -> None:
+    assert [path.stem for path in DATA.glob("*.safetensors") if not mechanism_of(path.stem)] == []
+
+
 WITH_GRADIENTS = [case for case in ALL if case.values[0].read("grad_x")]  # Caffe's were run forwards only
 
 
 @pytest.mark.parametrize("case", ALL)
 def test_the_output_is_the_authors(case: Case) -> None:
     expected = case.tensor("y")
-    found = case.module()(case.tensor("x")).detach()
+    found = case.module()(*case.given().values()).detach()
     assert found.shape == expected.shape
     assert (found - expected).abs().max().item() <= case.allowed(expected)
 
 
 @pytest.mark.parametrize("case", WITH_GRADIENTS)
 def test_the_gradients_are_the_authors(case: Case) -> None:
-    module, x = case.module(), case.tensor("x").requires_grad_()
-    (module(x) * case.tensor("cotangent")).sum().backward()
-    expected = case.tensor("grad_x")
-    assert x.grad is not None
-    assert (x.grad - expected).abs().max().item() <= case.allowed(expected, passes=2)
+    module, given = case.module(), case.given()
+    (module(*(x.requires_grad_() for x in given.values())) * case.tensor("cotangent")).sum().backward()
+    for kind, x in given.items():
+        expected = case.tensor(f"grad_{kind}")
+        assert x.grad is not None
+        assert (x.grad - expected).abs().max().item() <= case.allowed(expected, passes=2), kind
     gradients = case.read("grad")
     assert set(gradients) == {key for key, _ in module.named_parameters()}
     for key, parameter in module.named_parameters():
+        if not parameter.requires_grad:  # frozen where theirs gets no gradient either
+            assert not gradients[key].any(), key
+            continue
         assert parameter.grad is not None, key
-        difference = (parameter.grad - gradients[key]).abs().max().item()
+        difference = (parameter.grad - gradients[key].reshape(parameter.shape)).abs().max().item()
         assert difference <= case.allowed(gradients[key], passes=2), key
 
 
 @pytest.mark.parametrize("case", [p for p in WITH_GRADIENTS if p.values[0].training and p.values[0].read("after")])
 def test_a_training_step_leaves_the_authors_statistics(case: Case) -> None:
     module = case.module()
-    module(case.tensor("x"))
+    module(*case.given().values())
     after = case.read("after")
     buffers = {key: b for key, b in module.named_buffers() if not key.endswith("num_batches_tracked")}
     assert set(after) == set(buffers)

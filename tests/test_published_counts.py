@@ -10,13 +10,13 @@ from functools import cache
 
 import pytest
 import torch
-from tests.support.oracles import collected
 from torch import nn
 
 import foveate
 from foveate.hosts import PSANetHost
 from foveate.measure import count_macs
 from foveate.surgery import attach
+from tests.support.oracles import collected
 
 models = pytest.importorskip("torchvision.models")
 

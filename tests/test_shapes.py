@@ -7,10 +7,13 @@ use, can see through them.
 import subprocess
 import sys
 
+import foveate
+
 CHECKED = """
 from jaxtyping import TypeCheckError, install_import_hook
 
-with install_import_hook(("foveate.attention", "foveate.catalogue", "foveate.ops"), "beartype.beartype"):
+rooms = ("foveate.attention", "foveate.fusion", "foveate.replacement", "foveate.catalogue", "foveate.ops")
+with install_import_hook(rooms, "beartype.beartype"):
     import foveate
 import torch
 from foveate.ops.pool import global_mean
@@ -20,9 +23,10 @@ forms = [*foveate.names(), "ge:variant=theta_plus,extent=2", "ge:variant=theta_m
          "psanet:fusion=concat", "psanet:softmax=false"]
 for form in forms:
     module = foveate.create(form, 16, size=(9, 7))
+    maps = 2 if foveate.get(form.partition(":")[0]).protocol == "fusion" else 1
     for batch in (1, 3):
-        module.train()(torch.randn(batch, 16, 9, 7, requires_grad=True)).sum().backward()
-        module.eval()(torch.randn(batch, 16, 9, 7))
+        module.train()(*torch.randn(maps, batch, 16, 9, 7, requires_grad=True)).sum().backward()
+        module.eval()(*torch.randn(maps, batch, 16, 9, 7))
 print(len(forms), "forms")
 try:
     global_mean(torch.randn(16))
@@ -34,4 +38,5 @@ except TypeCheckError:
 def test_every_mechanism_keeps_the_shapes_it_signs():
     done = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == ["12 forms", "a map without channels is caught"]
+    forms = len(foveate.names()) + 7
+    assert done.stdout.splitlines() == [f"{forms} forms", "a map without channels is caught"]

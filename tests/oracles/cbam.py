@@ -12,11 +12,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.support.oracles import BATCH, Options, product
-from tests.support.weights import fill, gate, has_deviation, logit, weights_of
 from torch import nn
 
 import foveate
+from tests.support.oracles import BATCH, Options, product
+from tests.support.weights import fill, gate, has_deviation, logit, weights_of
 
 POINTWISE = 16  # sigmoid, scale, shift, interpolation
 POOLS = ("avg", "max", "lp", "lse")

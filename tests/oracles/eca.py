@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tests.support.oracles import Options, product
-from tests.support.weights import fill, gate
 
 import foveate
+from tests.support.oracles import Options, product
+from tests.support.weights import fill, gate
 
 POINTWISE = 16  # sigmoid, scale, shift, interpolation
 OPTIONS = product(kernel_size=(None, 1, 3, 5, 7, 9))

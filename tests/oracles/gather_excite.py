@@ -13,12 +13,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.support.oracles import BATCH, Options, product
-from tests.support.weights import fill, gate, has_deviation
 from torch import nn
 
 import foveate
 from foveate.errors import FoveateError, OptionError
+from tests.support.oracles import BATCH, Options, product
+from tests.support.weights import fill, gate, has_deviation
 
 POINTWISE = 16  # sigmoid, scale, shift, interpolation
 OPTIONS = product(variant=("theta_minus", "theta", "theta_plus"), extent=(2, 4, 8, "global"))

@@ -12,12 +12,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.support.oracles import BATCH, Options, product
-from tests.support.weights import fill, filled, weights_of
 from torch import Tensor, nn
 
 import foveate
 from foveate.errors import FoveateError
+from tests.support.oracles import BATCH, Options, product
+from tests.support.weights import fill, filled, weights_of
 
 POINTWISE = 16  # sigmoid, scale, shift, interpolation
 OPTIONS = [

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.support.oracles import Options, product
-from tests.support.weights import fill, gate, has_deviation
 
 import foveate
+from tests.support.oracles import Options, product
+from tests.support.weights import fill, gate, has_deviation
 
 POINTWISE = 16  # sigmoid, scale, shift, interpolation
 OPTIONS = product(reduction=(1, 4, 16), bias=(True, False))

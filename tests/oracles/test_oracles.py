@@ -15,20 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+import foveate
 from tests.support.oracles import (
-    BATCH,
     CHANNELS,
+    EPS,
     SIZES,
     Options,
     about,
+    allowed,
+    both,
     collected,
     oracle_files,
+    randomise,
     said,
 )
 
-import foveate
-
-EPS = 2.0**-52
 ALL = collected("OPTIONS")
 
 
@@ -37,47 +39,6 @@ def shapes_of(name: str) -> list[tuple[int, tuple[int, int], bool]]:
     modes = (False, True) if said(name, "NORMS", True) else (False,)
     shapes = (said(name, "CHANNELS", CHANNELS), said(name, "SIZES", SIZES), modes)
     return list(itertools.product(*shapes))
-
-
-def randomise(module: torch.nn.Module, generator: np.random.Generator) -> None:
-    """Weights that keep values near one, and norms that do something."""
-    for name, tensor in module.state_dict().items():
-        shape = tuple(tensor.shape)
-        if name.endswith("running_var"):
-            values = generator.uniform(0.5, 2, shape)
-        elif tensor.dim() > 1:
-            values = generator.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
-        elif tensor.dim() == 1:
-            values = generator.normal(size=shape)
-        else:
-            continue
-        tensor.copy_(torch.from_numpy(np.asarray(values)))
-
-
-def allowed(name: str, options: Options, channels: int, size: tuple[int, int], training: bool, of: np.ndarray) -> float:
-    return EPS * about(name).terms(options, channels, size, training) * max(1.0, np.abs(of).max())
-
-
-def both(
-    name: str,
-    options: Options,
-    channels: int,
-    size: tuple[int, int],
-    training: bool,
-    made_for: tuple[int, int] | None = None,
-    batch: int = BATCH,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the module gives and what the oracle gives."""
-    generator = np.random.default_rng([channels, *size, training])
-    made_for = made_for or size
-    module = foveate.create(name, channels, size=made_for, dtype=torch.float64, **options).train(training)
-    randomise(module, generator)
-    state = {key: value.numpy().copy() for key, value in module.state_dict().items() if value.dim()}
-    x = generator.normal(size=(batch, channels, *size)) + generator.normal(size=(batch, channels, 1, 1))
-    extra = {"size": made_for} if foveate.get(name).wants_size else {}
-    expected = about(name).oracle(x.copy(), state, training=training, **extra, **options)
-    with torch.no_grad():
-        return module(torch.from_numpy(x)).numpy(), expected
 
 
 def cases() -> list[Any]:

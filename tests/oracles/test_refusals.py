@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.oracles import collected
 
 import foveate
 from foveate.errors import OptionError
+from tests.support.oracles import collected
 
 
 @pytest.mark.parametrize(("spec", "extra", "sentence"), [case for _, case in collected("REFUSED")])
 def test_a_value_that_cannot_work_is_refused(spec: str, extra: dict[str, Any], sentence: str) -> None:
     arguments: dict[str, Any] = {"size": (5, 5), **extra}
     with pytest.raises(OptionError, match=sentence):
-        foveate.create(spec, 16, **arguments)
+        foveate.create(spec, arguments.pop("channels", 16), **arguments)
 
 
 @pytest.mark.parametrize("channels", [0, -1, 16.0, "16"])

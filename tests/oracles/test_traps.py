@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.support.weights import filled
 
 import foveate
+from tests.support.weights import filled
 
 
 @pytest.mark.parametrize("spec", ["ge:extent=8", "ge:extent=global", "cbam", "psanet"])

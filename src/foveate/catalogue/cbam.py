@@ -107,6 +107,11 @@ class SpatialGate(Gate):
             "The lp pool's gradient at an all-zero channel is zero, where the authors' is not a number.",
             "Signals and volumes, which the paper does not treat, by convolutions and norms of their dimensions.",
         ),
+        evidence=(
+            "ImageNet top-1 error falls from 24.56% to 22.66% with ResNet-50 (SE: 23.14%) and from 23.38% to 21.51% "
+            "with ResNet-101; with ResNeXt-50 it is level with SE (21.92% and 21.91%, plain 22.85%). ResNet-50 goes "
+            "from 25.56 M to 28.09 M parameters and from 3.858 to 3.864 GFLOPs."
+        ),
     )
 )
 class CBAM(Sequence):

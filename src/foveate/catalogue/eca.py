@@ -41,6 +41,11 @@ def kernel_size_for(channels: int) -> int:
             "The kernel size follows the paper's equation; the authors' networks set it by hand for each stage "
             "(ResNet-50: 3, 5, 5, 7 where the equation gives 5, 5, 5, 7), which `kernel_size` reproduces.",
         ),
+        evidence=(
+            "ImageNet top-1 of ResNet-50 from 75.20% to 77.48% (SE 76.71%), of ResNet-101 from 76.83% to 78.65%, of "
+            "MobileNetV2 from 71.64% to 72.56%; Faster R-CNN with ResNet-50 on COCO from 36.4 to 38.0 AP. It adds 80 "
+            "parameters to ResNet-50, whose 3.86 GFLOPs do not change."
+        ),
     )
 )
 class EfficientChannelAttention(Gate):

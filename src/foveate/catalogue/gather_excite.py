@@ -44,6 +44,11 @@ REDUCTION = 16
             "A training batch of one value per channel (global θ with batch 1, or a map pooled to 1×1) is normalised "
             "with the running statistics, where batch normalisation has no variance to estimate.",
         ),
+        evidence=(
+            "ImageNet top-1 error of ResNet-50: 23.30% plain, 22.14% with global extent and no parameters "
+            "(ResNet-101: 22.20% plain), 22.00% with gathering convolutions and 21.88% with excitation too (SE "
+            "22.12%). These have 25.6 M, 25.6 M, 31.2 M and 33.7 M parameters, all within 3.86 to 3.87 GFLOPs."
+        ),
     )
 )
 class GatherExcite(Gate):

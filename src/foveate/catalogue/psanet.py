@@ -62,6 +62,7 @@ class Embedding(NamedTuple):
 @mechanism(
     Card(
         name="psanet",
+        aliases=("psa",),
         title="Point-wise Spatial Attention",
         paper=Paper(
             "PSANet: Point-wise Spatial Attention Network for Scene Parsing",
@@ -83,6 +84,11 @@ class Embedding(NamedTuple):
             "Reduced channels are a quarter of the input's, 512 of 2048 as published.",
             "The weights and their products with the features stay in float32 under autocast.",
             "A training batch of one value per channel is normalised with the running statistics.",
+        ),
+        evidence=(
+            "Scene parsing with ResNet-50 on ADE20K: 41.92 mIoU at a single scale, against 37.23 for the plain "
+            "dilated network and 41.68 for PSPNet; 80.1 on the Cityscapes test set with ResNet-101. It gives no cost: "
+            "by the EMANet paper's count it adds 56.3 GFLOPs and 18.5 M parameters to ResNet-101 at 513×513."
         ),
     )
 )

@@ -29,6 +29,11 @@ from foveate.registry import Card, Paper, mechanism
             "At least one hidden unit: with fewer channels than the reduction the paper's C // r is zero, "
             "which leaves a constant gate of 0.5.",
         ),
+        evidence=(
+            "ImageNet top-1 error of ResNet-50 from 24.80% to 23.29%, of ResNet-152 from 22.42% to 21.57%, of "
+            "MobileNet from 28.4% to 25.3%. ResNet-50 goes from 25.6 M to 28.1 M parameters and from 3.86 to 3.87 "
+            "GFLOPs, MobileNet from 4.2 M to 4.7 M and from 569 M to 572 M multiply-adds."
+        ),
     )
 )
 class SqueezeExcite(Gate):
