@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
+import foveate
 from foveate.cli import main
+from foveate.registry import KINDS
 
 
 @dataclass
@@ -36,14 +38,56 @@ def run(monkeypatch, capsys):
 
 def test_list_shows_the_catalogue_by_kind(run):
     rows = json.loads(run("list", "--json").stdout)
-    assert [(row["name"], row["kind"]) for row in rows] == [
-        ("eca", "channel"),
-        ("squeeze_excite", "channel"),
-        ("cbam", "hybrid"),
-        ("gather_excite", "hybrid"),
-        ("psanet", "pixel-pair"),
-    ]
-    assert "squeeze_excite (se)" in run("list").stdout
+    kinds = [row["kind"] for row in rows]
+    assert sorted(row["name"] for row in rows) == list(foveate.names())
+    assert kinds == sorted(kinds, key=KINDS.index)
+    assert {"eca": "channel", "cbam": "hybrid", "psanet": "pixel-pair"}.items() <= {
+        row["name"]: row["kind"] for row in rows
+    }.items()
+    text = run("list").stdout
+    assert "squeeze_excite (se)" in text
+    assert f"{len(rows)} of {len(rows)} mechanisms" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "gone"),
+    [
+        (["--kind", "channel"], "eca", "cbam"),
+        (["--since", "2020"], "eca", "squeeze_excite"),
+        (["--until", "2018"], "squeeze_excite", "eca"),
+        (["--max-parameters", "5"], "eca", "squeeze_excite"),
+        (["--max-parameters", "4"], None, "eca"),
+        (["--max-macs", "8192", "--shape", "256x7x7"], "squeeze_excite", "cbam"),
+        (["--exports", "onnx", "--kind", "channel"], "eca", "cbam"),
+        (["--any-size", "--any-channels"], "psanet", None),  # over-complete masks run at every size
+    ],
+)
+def test_list_can_be_narrowed(run, options, there, gone):
+    found = {row["name"] for row in json.loads(run("list", *options, "--json").stdout)}
+    assert there is None or there in found
+    assert gone not in found
+
+
+def test_show_proves(run):
+    proof = json.loads(run("show", "cbam", "--proof", "--json").stdout)
+    assert proof["mechanism"] == "cbam"
+    assert proof["authors"]["reference"].startswith("Jongchan/attention-module @ 459efad")
+    assert 0 < proof["oracle"]["share"] <= 1
+    text = run("show", "cbam", "--proof").stdout
+    assert "ResNet-50 with cbam: 28,089,624 parameters" in text
+    assert "cbam concatenates maximum then mean" in text
+
+
+def test_choose_keeps_to_the_budget(run):
+    wanted = ["--channels", "64", "--size", "7x9", "--mechanisms", "eca,se", "--json"]
+    chosen = json.loads(run("choose", *wanted, "--by", "parameters", "--budget", "1%").stdout)
+    assert (chosen["size"], chosen["budget"]) == ([7, 9], 0.01)
+    assert [row["mechanism"] for row in chosen["fitting"]] == ["eca"]
+    assert [row["mechanism"] for row in chosen["dearer"]] == ["squeeze_excite"]
+    block = 64 * 16 + 16 * 16 * 9 + 16 * 64 + 2 * (16 + 16 + 64)
+    assert chosen["dearer"][0]["shares"]["parameters"] == (64 * 4 * 2 + 4 + 64) / block
+    text = run("choose", "--channels", "16", "--size", "7", "--budget", "0.5", "--mechanisms", "eca").stdout
+    assert "Cost only" in text
 
 
 def test_show_measures_the_mechanism_as_written(run):
@@ -80,6 +124,11 @@ def test_plan_lists_every_place(run):
         (["show", "cbam:reduction=0"], "reduction must be a whole number of at least 1, not 0"),
         (["show", "eca:kernel_size=4"], "kernel_size must be odd, to have a centre; 4 is not, 3 and 5 are"),
         (["show", "se", "--shape", "7"], "'7' is not a shape; write channels×height×width"),
+        (["choose", "--channels", "64", "--size", "x", "--budget", "1%"], "'x' is not a height and width"),
+        (["choose", "--channels", "64", "--size", "7", "--budget", "much"], "'much' is not a share"),
+        (["choose", "--channels", "64", "--size", "7", "--budget", "0"], "a budget is a share above zero"),
+        (["choose", "--channels", "64", "--size", "7", "--budget", "1%", "--by", "price"], "by must be one of"),
+        (["list", "--kind", "colour"], "--kind must be one of"),
         (["plan", "torchvision/resnt50"], "did you mean 'resnet50'"),
         (["plan", "torchvision/resnet18", "--at", "layer9"], "'layer9' matches no module of this network"),
         (["plan", "torchvision/resnet18", "--stages", "x"], "'x' is not a list of whole numbers"),
@@ -104,7 +153,7 @@ def test_a_request_that_cannot_be_carried_out_is_one_line_and_exit_code_2(run, a
 
 
 def test_help_teaches(run):
-    for command in ("list", "show", "plan", "compare"):
+    for command in ("list", "show", "choose", "plan", "compare"):
         text = run(command, "--help").stdout
         assert f"foveate {command}" in text
     assert "Exit codes" in run("--help").stdout

@@ -5,6 +5,7 @@ pass over a feature map takes time; and a latency without its conditions says no
 all of them, with the conditions.
 """
 
+from foveate.measure.choose import Candidate, Choice, choose
 from foveate.measure.conditions import Conditions
 from foveate.measure.inference import inference
 from foveate.measure.latency import Latency, latency_ratio, measure_latency
@@ -12,12 +13,17 @@ from foveate.measure.macs import count_macs
 from foveate.measure.measurement import Measurement, measure
 from foveate.measure.memory import peak_memory
 from foveate.measure.parameters import count_parameters
+from foveate.measure.survey import Entry, survey
 from foveate.measure.traffic import count_bytes
 
 __all__ = [
+    "Candidate",
+    "Choice",
     "Conditions",
+    "Entry",
     "Latency",
     "Measurement",
+    "choose",
     "count_bytes",
     "count_macs",
     "count_parameters",
@@ -26,4 +32,5 @@ __all__ = [
     "measure",
     "measure_latency",
     "peak_memory",
+    "survey",
 ]
