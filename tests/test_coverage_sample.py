@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from benchmarks.coverage import page, results, workers
 from benchmarks.coverage.convolutional import kind_of
 from benchmarks.coverage.hosts import native_image
 from benchmarks.coverage.networks import SOURCES, Network, networks
 from benchmarks.coverage.one import MECHANISMS, examine
 from benchmarks.coverage.verdicts import passes, state
-
 from foveate.attention import Attention, Gate
 from foveate.surgery import attended
 
