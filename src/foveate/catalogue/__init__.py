@@ -1,6 +1,7 @@
 """The catalogue: one mechanism a file, named by one word, and one explicit line for each here."""
 
 from foveate.catalogue.asymmetric_non_local import AsymmetricNonLocal
+from foveate.catalogue.attention_augmented import AttentionAugmentedConvolution
 from foveate.catalogue.attention_gate import AttentionGate
 from foveate.catalogue.attentional_fusion import AttentionalFusion
 from foveate.catalogue.bam import BAM
@@ -69,6 +70,7 @@ __all__ = [
     "CBAM",
     "NAM",
     "AsymmetricNonLocal",
+    "AttentionAugmentedConvolution",
     "AttentionGate",
     "AttentionalFusion",
     "BottleneckAttention",
