@@ -37,7 +37,9 @@ class OracleProof:
 
 @dataclass(frozen=True)
 class AuthorsProof:
-    """The comparison with what the authors' released code gave for the same weights and inputs.
+    """The comparison with what released code gave for the same weights and inputs.
+
+    It is the authors', or, where they released none that could be run, the code that the reference names.
 
     Attributes:
         reference: Repository, commit and file, as on the card.
@@ -121,11 +123,11 @@ class Certificate:
             f"largest relative difference {oracle.difference:.1e}, {oracle.share:.0%} of what rounding allows"
         ]
         if authors is None:
-            said.append(f"the authors' code was not compared: {get(self.mechanism).card.reference}")
+            said.append(f"no released code was compared: {get(self.mechanism).card.reference}")
         else:
             gradients = "" if authors.gradients is None else f", of gradients {authors.gradients:.1e}"
             said.append(
-                f"equals the authors' code ({authors.reference}): {len(authors.cases)} runs "
+                f"equals released code ({authors.reference}): {len(authors.cases)} runs "
                 f"({', '.join(authors.cases)}), largest relative difference of outputs {authors.output:.1e}{gradients}"
             )
         said += [f"{count.network} with {count.spec}: {count.parameters:,} parameters" for count in self.counts]

@@ -171,3 +171,13 @@ def test_attention_inside_a_network_of_ones_own_is_seen():
 def test_no_attention_says_so():
     with pytest.raises(FoveateError, match="no attention to record"), foveate.record(torch.nn.Conv2d(3, 3, 1)):
         pass
+
+
+def test_a_relation_of_channels_has_no_position_to_ask_about():
+    model = foveate.attach(foveate.hosts.build("foveate/resnet8", classes=10), "danet_channel", start="paper").eval()
+    with torch.no_grad(), foveate.record(model) as maps:
+        model(torch.randn(1, 3, 32, 32))
+    assert maps[0].size == (16,)
+    assert torch.allclose(maps[0].values.sum(1), torch.ones(1, 16))  # a channel's shares in what it takes from
+    with pytest.raises(FoveateError, match="relates channels, which have no position"):
+        maps[0].at(0, 0)

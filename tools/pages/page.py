@@ -123,7 +123,7 @@ def _paragraphs(rest: str) -> list[str]:
 
 def _picture_note() -> str:
     return (
-        "Put into a pretrained MobileNetV2 at its fourteenth block (96 channels) and trained for 40 steps on 80 "
+        "Put into a pretrained MobileNetV2 after its thirteenth block (96 channels) and trained for 40 steps on 80 "
         "photographs with the network frozen: an illustration of what the map is, no evidence that it helps."
     )
 

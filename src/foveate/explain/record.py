@@ -37,7 +37,8 @@ class AttentionMap:
             have ``"branch"``, weights over parallel branches, and ``"head"``, several affinities beside each other.
         values: A gate's weights, ``(b, c or 1, h or 1, w or 1)``, with branches ``(b, branch, c, 1, 1)``; an
             affinity's, ``(b, source, target)``, with heads ``(b, head, source, target)``. Float32 on the CPU.
-        size: Height and width of an affinity's positions, which ``values`` counts in rows; ``None`` for a gate.
+        size: Height and width of an affinity's positions, which ``values`` counts in rows; ``(channels,)`` for one of
+            channels; ``None`` for a gate.
         card: The mechanism's card; ``None`` for a stranger's.
     """
 
@@ -46,17 +47,19 @@ class AttentionMap:
     step: str
     axes: tuple[str, ...]
     values: Tensor
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
     card: Card | None = None
 
     def at(self, row: int, column: int) -> Tensor:
         """One position of an affinity: its weights over all positions, ``(b, h, w)``, or ``(b, head, h, w)``.
 
         Raises:
-            FoveateError: For a gate, or for a position outside the map.
+            FoveateError: For a gate, for a relation of channels, or for a position outside the map.
         """
         if self.size is None:
             raise FoveateError(f"'{self.place}' holds a gate, which has no point to ask about; see `values`")
+        if len(self.size) != 2:
+            raise FoveateError(f"'{self.place}' relates channels, which have no position to ask about; see `values`")
         height, width = self.size
         if not (0 <= row < height and 0 <= column < width):
             raise FoveateError(f"position ({row}, {column}) lies outside the map of {height}×{width}")

@@ -77,10 +77,17 @@ def capture(
 
 
 def _written(maps: Any) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Gates as they are; of an affinity, what the centre takes and gives: all of it would be the square of the map."""
+    """Gates as they are; of an affinity, what the centre takes and gives: all of it would be the square of the map.
+
+    Weights over other things, such as a memory's slots, branches, or pairs of channels, have no picture on the image:
+    of those only the emphasis is kept.
+    """
     for found in maps:
         if found.size is None:
-            yield _entry("gate", found), found.values
+            if set(found.axes) <= {"c", "h", "w"}:
+                yield _entry("gate", found), found.values
+            continue
+        if len(found.size) != 2:
             continue
         row, column = found.size[0] // 2, found.size[1] // 2
         given = found.values[:, row * found.size[1] + column].unflatten(1, found.size)
