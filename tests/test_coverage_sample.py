@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,9 @@ from benchmarks.coverage.networks import SOURCES, Network, networks
 from benchmarks.coverage.one import MECHANISMS, examine
 from benchmarks.coverage.verdicts import passes, state
 from foveate.attention import Attention, Gate
-from foveate.surgery import attended
+from foveate.surgery import attended, checkpoint
 
 ROOT = Path(__file__).parents[1]
-SURGERY = sys.modules["foveate.surgery.attach"]  # the package has a function of that name
 NEEDS = {"smp": "segmentation_models_pytorch", "monai": "monai", "ultralytics": "cv2", "timm": "timm"}
 EXPECTED = {
     "torchvision/resnet18": ("residual", 8),
@@ -83,8 +81,8 @@ SABOTAGE = {
     "the blend does not start at zero": (Attention, "start_at_identity", start_halfway, "identity"),
     "attention does nothing": (Gate, "recalibrate", leave_as_it_is, "gradients"),
     "attention that learned does nothing": (Gate, "recalibrate", leave_as_it_is, "acts"),
-    "damage is filled in": (SURGERY, "keep_absent_attention", fill_in_everything, "damaged_attention"),
-    "the host's damage is filled in": (SURGERY, "keep_absent_attention", fill_in_everything, "damaged_host"),
+    "damage is filled in": (checkpoint, "keep_absent_attention", fill_in_everything, "damaged_attention"),
+    "the host's damage is filled in": (checkpoint, "keep_absent_attention", fill_in_everything, "damaged_host"),
     "the wrapper hides the host's attributes": (attended.Attended, "__getattr__", answer_nothing, "attributes"),
 }
 

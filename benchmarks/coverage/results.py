@@ -17,7 +17,7 @@ from .checks import CHECKS
 from .networks import SOURCES, networks
 
 PACKAGES = ("torchvision", "timm", "segmentation-models-pytorch", "monai", "ultralytics")
-_CORE = ("errors.py", "attention.py", "registry.py", "ops", "catalogue", "surgery")
+_CORE = ("errors.py", "attention.py", "registry", "ops", "catalogue", "surgery")
 TROUBLES = ("without_example", "host_error", "error")
 _LETTERS = {True: "t", False: "f", None: "-"}
 Report = dict[str, Any]

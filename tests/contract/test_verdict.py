@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 import foveate
-from foveate import registry
 from foveate.attention import Gate, Map
 from foveate.errors import OptionError
-from foveate.registry import Card, Paper, mechanism
+from foveate.registry import Card, Paper, lookup, mechanism
 from foveate.testing import ContractError, Subject, cases, check_mechanism, checks, parametrize
 
 
@@ -63,7 +62,7 @@ def card(**changes) -> Card:
 @pytest.fixture
 def register(monkeypatch):
     """Registers for the length of a test."""
-    monkeypatch.setattr(registry, "_mechanisms", dict(registry._mechanisms))
+    monkeypatch.setattr(lookup, "_mechanisms", dict(lookup._mechanisms))
 
     def register(**changes):
         return mechanism(card(**changes))(Gated)

@@ -22,7 +22,7 @@ from torch import nn
 import foveate
 from foveate import hosts
 from foveate.errors import DataError, FoveateError, FoveateWarning, OptionError, PlaceError
-from foveate.surgery.adapters.adapter import load, save
+from foveate.surgery.adapters import load, save
 from foveate.surgery.adapters.transplant import attention_state, transplant
 from foveate.surgery.attended import attended_places
 from foveate.surgery.status import disable, status, use
@@ -147,7 +147,7 @@ def test_a_fresh_process(tmp_path):
     program = f"""
         import torch
         from foveate import hosts
-        from foveate.surgery.adapters.adapter import load
+        from foveate.surgery.adapters import load
         model = hosts.build("foveate/resnet8", classes=10).eval()
         model.load_state_dict(torch.load({str(tmp_path / "host.pt")!r}))
         x, y = torch.load({str(tmp_path / "io.pt")!r})
@@ -532,7 +532,7 @@ def test_killed_while_writing_leaves_no_partial_folder_under_the_name(tmp_path):
     program = f"""
         import time, torch, foveate
         from pathlib import Path
-        from foveate.surgery.adapters.adapter import save
+        from foveate.surgery.adapters import save
         write = Path.write_text
         def slow(self, *args, **kwargs):
             print("writing", flush=True)

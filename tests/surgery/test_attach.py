@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import re
 
 import pytest
 import timm
@@ -12,7 +13,7 @@ from torch import nn
 
 import foveate
 from foveate import hosts
-from foveate.errors import FoveateError, OptionError, PlaceError
+from foveate.errors import FoveateError, FoveateWarning, OptionError, PlaceError
 
 FIVE = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet")
 HOSTS = {
@@ -308,7 +309,6 @@ def test_nothing_happens_when_something_cannot_work():
     for attention, error, words in [
         ("cbma", OptionError, "did you mean 'cbam'"),
         ("cbam:reducton=4", OptionError, "did you mean 'reduction'"),
-        ("gather_excite:variant=theta,extent=global", OptionError, "tied to the size"),
         ("psanet:fusion=concat", OptionError, "fusion=add"),
         (lambda channels: nn.Conv2d(channels, channels + 1, 1), OptionError, "keeps the shape"),
         (lambda channels: 7, OptionError, "must return a module"),
@@ -320,6 +320,41 @@ def test_nothing_happens_when_something_cannot_work():
         foveate.attach(model, "se", start="identical")
     with pytest.raises(FoveateError, match="TorchScript"):
         foveate.attach(torch.jit.trace(model, images()), "se")
+
+
+def test_size_tied_attention_is_made_for_the_usual_image_where_none_is_given_and_says_so():
+    model = torchvision.models.resnet18(num_classes=10).eval()
+    wanted = "made for images of 224×224.*example=torch.zeros(1, 3, height, width)".replace("(", r"\(").replace(
+        ")", r"\)"
+    )
+    with pytest.warns(FoveateWarning, match=wanted):
+        foveate.attach(model, "gather_excite:variant=theta,extent=global")
+    assert model(torch.zeros(1, 3, 224, 224)).shape == (1, 10)
+    for spec in ("bottleneck_attention", "attention_augmented"):
+        model = torchvision.models.resnet18(num_classes=10).eval()
+        assert any("made for images of 224×224" in said for said in foveate.plan(model, spec).warnings)
+        with pytest.warns(FoveateWarning) as said:
+            foveate.replace(model, spec, at="layer4.*.conv2")
+        assert any(re.search(wanted, str(one.message)) for one in said)
+        assert model(torch.zeros(1, 3, 224, 224)).shape == (1, 10)
+        with pytest.raises(FoveateError, match="size|7"):
+            model(torch.zeros(1, 3, 160, 160))
+
+
+def test_an_option_among_the_keywords_is_refused_with_how_it_is_written():
+    model = host()
+    for function in (foveate.attach, foveate.plan):
+        with pytest.raises(
+            OptionError, match=r"no 'reductoin'.*'cbam:reduction=4', or foveate.spec\('cbam', reduction=4\)"
+        ):
+            function(model, "cbam", reductoin=4)
+        with pytest.raises(OptionError, match="no 'exampl'; did you mean 'example'"):
+            function(model, "cbam", exampl=images())
+        with pytest.raises(OptionError, match="no 'stage'; did you mean 'stages'"):
+            function(model, lambda channels: nn.Identity(), stage=4)
+    with pytest.raises(OptionError, match="'odconv:kernels=2'"):
+        foveate.replace(model, "odconv", kernels=2)
+    assert not foveate.status(model).attachments
 
 
 def test_size_tied_attention_works_with_an_example():

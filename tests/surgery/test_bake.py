@@ -295,8 +295,8 @@ def test_an_example_compares_at_the_end(monkeypatch):
     assert model.training
 
     module = sys.modules[bake.__module__]
-    right = module._joined
-    monkeypatch.setattr(module, "_joined", lambda *given: nn.Sequential(right(*given), nn.ReLU()))
+    right = module.joined
+    monkeypatch.setattr(module, "joined", lambda *given: nn.Sequential(right(*given), nn.ReLU()))
     with pytest.raises(FoveateError, match="something else"):
         bake(model, images(2, 3, 24, 24))
     assert model.training

@@ -10,7 +10,7 @@ from torch import nn
 
 import foveate
 from foveate import hosts
-from foveate.surgery.adapters.fingerprint import NOTE, changed_since_noted, digest, note_host
+from foveate.surgery.fingerprint import NOTE, changed_since_noted, digest, note_host
 
 MASK = (1 << 64) - 1
 

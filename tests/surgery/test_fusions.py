@@ -547,7 +547,21 @@ def test_a_fusion_of_concatenated_maps_is_refused_with_what_would_do():
 
 def test_a_gate_at_a_residual_join_is_refused():
     with pytest.raises(PlaceError, match="at 'skip'; not at 'residual'"):
-        foveate.attach(network(), "attention_gate", example=X)
+        foveate.attach(network(), "attention_gate", at="residual", example=X)
+
+
+def test_a_gate_goes_to_skips_where_nobody_says_another_place():
+    for put in (foveate.attach, foveate.plan):
+        model = Joining("cat").eval()
+        put(model, "attention_gate", example=IMAGES)
+        assert list(attended_places(model)) == (["last"] if put is foveate.attach else [])
+        with pytest.raises(PlaceError, match="no place of the kind 'skip'.*needs a network that joins two"):
+            put(network(), "attention_gate", example=X)
+
+
+def test_what_joins_two_maps_says_where_else_it_could_stand():
+    with pytest.raises(PlaceError, match="no place of the kind 'skip' was seen in this network; try at='residual'"):
+        foveate.attach(network(), "aff", at="skip", example=X)
 
 
 def smp_network(name):

@@ -14,7 +14,7 @@ from torch import nn
 import foveate
 from foveate import hosts
 from foveate.errors import DataError, FoveateError, MissingExtraError
-from foveate.surgery.adapters.adapter import save
+from foveate.surgery.adapters import save
 from foveate.surgery.adapters.hub import from_pretrained, push_to_hub
 from foveate.surgery.status import status
 

@@ -11,7 +11,7 @@ from torch import nn
 import foveate
 from foveate import hosts
 from foveate.errors import PlaceError
-from foveate.surgery.places import find_places
+from foveate.surgery.places import find_convolutions, find_places
 from foveate.surgery.places.watch import watch
 
 
@@ -81,8 +81,57 @@ def test_stages_are_resolutions():
     model = torchvision.models.resnet18()
     assert paths(model, stages=[4]) == ["layer4.0.bn2", "layer4.1.bn2"]
     assert [place.stage for place in find_places(model, "residual")] == [1, 1, 2, 2, 3, 3, 4, 4]
-    with pytest.raises(PlaceError, match="no stage 5; .* stages 1 to 4"):
+    with pytest.raises(PlaceError, match="no stage 5: .* stages 1 to 4"):
         paths(model, stages=[5])
+
+
+def test_a_stage_is_the_same_whichever_places_are_named():
+    model = torchvision.models.resnet18()
+
+    def stages(at):
+        return [place.stage for place in find_places(model, at)]
+
+    assert stages("conv1") == [0]
+    assert stages("layer4.*.conv2") == stages("layer4.*.bn2") == [4, 4]
+    assert [place.stage for place in find_convolutions(model, "layer[34].*.conv2")[0]] == [3, 3, 4, 4]
+    assert [place.path for place in find_convolutions(model, "conv", stages=0)[0]] == ["conv1"]
+    found = [place.path for place in find_convolutions(model, "conv", stages=4)[0]]
+    assert found == ["layer4.0.conv1", "layer4.0.conv2", "layer4.1.conv1", "layer4.1.conv2"]  # by what they return
+    planned = foveate.plan(model, "odconv", at="layer4.*.conv2").places, foveate.plan(model, "se", stages=4).places
+    assert {place.stage for places in planned for place in places} == {4}
+    with pytest.raises(PlaceError, match="none of the places found lies in stage 1; they lie in stage 4"):
+        find_places(model, "layer4.*.bn2", stages=1)
+    with pytest.raises(PlaceError, match="none of the places found lies in stage 1; they lie in stage 4"):
+        find_convolutions(model, "layer4.**", stages=1)
+
+
+def test_a_stage_is_the_same_after_something_was_attached_or_replaced():
+    for put in (
+        lambda model: foveate.attach(model, "coordinate"),
+        lambda model: foveate.attach(model, "strip_pooling"),
+        lambda model: foveate.replace(model, "condconv", at=re.compile(".*")),
+    ):
+        model = put(torchvision.models.resnet18())
+        assert [place.stage for place in find_places(model, "residual")] == [1, 1, 2, 2, 3, 3, 4, 4]
+    convs = [path for path, module in torchvision.models.vgg11().named_modules() if isinstance(module, nn.Conv2d)]
+    vgg = foveate.replace(torchvision.models.vgg11(), "condconv")
+    assert [place.stage for place in find_places(vgg, convs)] == [0, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_pattern_that_stops_at_a_dot_says_so_and_what_matches():
+    model = torchvision.models.resnet18()
+    with pytest.raises(PlaceError, match=r"no two-dim.*'\*' stops at a dot: 'layer4\.\*\*' matches 5"):
+        find_convolutions(model, "layer4.*")
+    with pytest.raises(PlaceError, match=r"no two-dim.*'layer4\.\*\*' matches 5, such as 'layer4.0.conv1'"):
+        find_convolutions(model, "layer4")
+    with pytest.raises(PlaceError, match=r"'\*' stops at a dot: '\*\*\.conv2' matches 8"):
+        find_places(model, "*.conv2")
+
+
+def test_a_preset_that_finds_nothing_names_all_that_do():
+    model = torchvision.models.googlenet(init_weights=False)
+    with pytest.raises(PlaceError, match="no place of the kind 'residual'.*; try at='stage' or at='conv'"):
+        find_places(model, "residual")
 
 
 def test_patterns():

@@ -574,3 +574,72 @@ def test_every_mixture_of_kernels_takes_a_network_over(name):
     trained = copy.deepcopy(host("torchvision/resnet18", seed=4).double())
     model.load_state_dict(trained.state_dict())
     torch.testing.assert_close(model(x), trained(x), rtol=1e-8, atol=1e-8)
+
+
+def keeping():
+    """The mechanisms that can take over an ordinary convolution, or a depthwise one."""
+    for name in foveate.names():
+        if foveate.get(name).protocol == "replacement":
+            for shape in (ConvShape.same(32), ConvShape(32, 32, kernel_size=(3, 3), padding=(1, 1), groups=32)):
+                try:
+                    made = foveate.create(name, shape, size=(8, 8))
+                except OptionError:
+                    continue
+                if made.take_over(shape.convolution()) is None:
+                    yield pytest.param(name, shape, id=f"{name}-{shape.groups}")
+
+
+@pytest.mark.parametrize(("name", "shape"), list(keeping()))
+def test_a_step_of_training_moves_it_about_as_much_as_the_convolution(name, shape):
+    """Kernels that are larger than the convolution's, behind gates that are smaller, would move 200 times less."""
+    torch.manual_seed(0)
+    conv = shape.convolution()
+    module = foveate.create(name, shape, size=(8, 8))
+    assert module.take_over(conv) is None
+    x, wanted = torch.randn(8, 32, 8, 8), torch.randn(8, 32, 8, 8)
+
+    def change(one):
+        before = one(x).detach()
+        (one(x) - wanted).square().sum(1).mean().backward()
+        torch.optim.SGD(one.parameters(), lr=1e-3).step()
+        return ((one(x) - before).norm() / before.norm()).item()
+
+    moved, usual = change(module), change(conv)
+    assert usual / 10 < moved < usual * 10, (moved, usual)
+
+
+def test_it_says_how_long_a_temperature_falls_where_nobody_chose():
+    for name in ("odconv", "dynamic_convolution"):
+        with pytest.warns(
+            FoveateWarning, match=f"temperature of {name} falls from 30 to 1 in 50,040.*'{name}:steps=1000'"
+        ):
+            replace(host(), name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        replace(host(), "odconv:steps=100")
+        replace(host(), "condconv")
+
+
+def test_the_status_shows_the_temperature_and_how_far_it_has_come():
+    model = foveate.attach(replace(host(), "odconv:steps=4", at="layer3.**"), "se")
+    replaced, attached = foveate.status(model).attachments
+    assert attached.temperature is None or replaced.temperature is None
+    model.train()(images(count=4))
+    status = foveate.status(model)
+    entry = next(one for one in status.attachments if one.name == "odconv")
+    assert (entry.temperature.start, entry.temperature.present, entry.temperature.done) == (30.0, 22.75, 1)
+    assert "22.8 of 30 → 1, 1 of 4 steps" in str(status)
+    assert "(temperature): Temperature(22.8 of 30 → 1, 1 of 4 steps)" in repr(model)
+    assert status.as_dict()["attachments"][0]["temperature"] in (
+        None,
+        {"start": 30.0, "present": 22.75, "done": 1, "steps": 4},
+    )
+    assert "temperature" not in str(foveate.status(foveate.attach(host(), "se")))
+
+
+def test_an_involution_says_that_fresh_norms_overflow_in_evaluation():
+    model, x = torchvision.models.resnet18(num_classes=10).eval(), images(64)
+    with pytest.warns(FoveateWarning, match="train before evaluating: with fresh statistics a deep network overflows"):
+        replace(model, "involution", at="layer[1234].*.conv2")
+    assert not model(x).isfinite().all()
+    assert model.train()(x).isfinite().all()

@@ -1,7 +1,6 @@
 """Putting attention into a network that exists, keeping it, showing it, and taking it out again."""
 
-from foveate.surgery.adapters.adapter import load, save
-from foveate.surgery.adapters.hub import from_pretrained, push_to_hub
+from foveate.surgery.adapters import from_pretrained, load, push_to_hub, save
 from foveate.surgery.attach import attach, attention_parameters, detach
 from foveate.surgery.attached import AttachedAttention, attached
 from foveate.surgery.bake import bake

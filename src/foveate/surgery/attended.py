@@ -7,25 +7,19 @@ does not pickle, and is lost when a norm is converted to another. The price of t
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from foveate.errors import FoveateError, FoveateWarning
+from foveate.errors import FoveateError
 from foveate.surgery.partner import Slot, Tap
 from foveate.surgery.point import Seat, Side
 
 # where the attention of a place stands in its state dict: `bn.weight` is the host's, `bn.foveate.cbam...` is ours
 ATTENTION = "foveate"
 HOST = "foveate_host"
-# under this name a module that attach was called with notes the attachments that it answers for when it is loaded
-ANSWERED = "_foveate_names"
-# and under this one, while it is loaded, what is to take over the convolution that it stands in the place of once more
-_UNTOUCHED = "_foveate_untouched"
 # what rewrites a module for inference: whoever goes through the network finds the host itself, and would call it twice,
 # or put what it returns in the wrapper's place
 _REWRITES = ("fuse", "reparameterize", "switch_to_deploy")
@@ -140,68 +134,6 @@ class AttendedContainer(Attended):
         return iter(self.foveate_host)  # type: ignore[call-overload]
 
 
-def seat(place: Attended, attention: nn.Module, how: Seat) -> str:
-    """Put attention in at a place, after what is there already. Returns its key among the place's attention."""
-    wanted = how.attachment if how.point.side in ("output", "instead") else f"{how.attachment}__{how.point.side}"
-    key, number = wanted, 2
-    while key in place.foveate:
-        key, number = f"{wanted}_{number}", number + 1
-    place.foveate[key] = attention
-    place.foveate_seats[key] = how
-    return key
-
-
-def tap(place: Attended, key: str, partner_place: Attended) -> None:
-    """Let a place see the second map of attention that sits at a place, perhaps the same."""
-    how = place.foveate_seats[key]
-    if how.point.partner is not None:
-        place.foveate_slots[key] = Slot()
-        seen = Tap(how.attachment, how.point.partner, place.foveate_slots[key])
-        partner_place.foveate_taps = (*partner_place.foveate_taps, seen)
-
-
-def present(place: Attended) -> set[str]:
-    """The attachments that have something at a place: attention, or a map that is seen there."""
-    return {how.attachment for how in place.foveate_seats.values()} | {one.attachment for one in place.foveate_taps}
-
-
-def unseat(place: Attended, attachment: str) -> None:
-    """Take out of a place what belongs to one attachment."""
-    for key in [key for key, how in place.foveate_seats.items() if how.attachment == attachment]:
-        del place.foveate[key], place.foveate_seats[key]
-        place.foveate_slots.pop(key, None)
-    place.foveate_taps = tuple(one for one in place.foveate_taps if one.attachment != attachment)
-    place.foveate_disabled -= {attachment}
-    if not replacement_at(place):
-        for name in place.foveate_resting:
-            place.foveate_host.get_parameter(name).requires_grad_(True)
-        place.foveate_resting = ()
-
-
-def replacement_at(place: Attended) -> str | None:
-    """The key of what stands in the host's place, acting or not; ``None`` if nothing does."""
-    return next((key for key, how in place.foveate_seats.items() if how.point.side == "instead"), None)
-
-
-def rest(model: nn.Module, place: Attended) -> None:
-    """Stop training a host that something stands in the place of: it gets no gradient, and others wait for none.
-
-    What the host shares with other modules is trained there, and stays as it is.
-    """
-    inside = {id(module) for module in place.foveate_host.modules()}
-    shared = {
-        id(parameter)
-        for module in model.modules()
-        if id(module) not in inside
-        for parameter in module.parameters(recurse=False)
-    }
-    named = place.foveate_host.named_parameters()
-    resting = {name: p for name, p in named if p.requires_grad and id(p) not in shared}
-    for parameter in resting.values():
-        parameter.requires_grad_(False)
-    place.foveate_resting += tuple(resting)
-
-
 def attachments(model: nn.Module) -> list[str]:
     """The names of what is attached, in the order in which the network's modules carry it."""
     seats = [how for place in attended_places(model).values() for how in place.foveate_seats.values()]
@@ -260,93 +192,6 @@ def host_path(model: nn.Module, path: str) -> str:
             names.append(name)
         module = module.get_submodule(name)
     return ".".join(names)
-
-
-def keep_absent_attention(
-    model: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    *_: Any,
-) -> None:
-    """Before a network loads a state dict: leave alone an attachment of which it holds nothing at all.
-
-    So a host's original checkpoint loads strictly into the attended network. An attachment of which only a part is
-    there stays an error, because that checkpoint is damaged.
-
-    What stands in a convolution's place and still is as it took that convolution over will take over the one that is
-    loaded; what has been trained since keeps its weights, and a warning says so.
-    """
-    current = model.state_dict(keep_vars=True)
-    ours: dict[str, list[str]] = {}
-    for path, place in model.named_modules(remove_duplicate=False):  # a module with two names has two keys
-        if isinstance(place, Attended):
-            for name, seat in place.foveate_seats.items():
-                start = f"{host_path(model, path)}.{ATTENTION}.{name}."
-                ours.setdefault(seat.attachment, []).extend(key for key in current if key.startswith(start))
-    metadata = getattr(state_dict, "_metadata", None)
-    if metadata is not None:  # a norm reads there whether its checkpoint is of the kind that may lack a counter
-        for path in [path for path, _ in model.named_modules() if HOST in path.split(".")]:
-            known = metadata.get(prefix + host_path(model, path))
-            if known is not None:
-                metadata.setdefault(prefix + path, known)
-    inside = f"{prefix}{_HOST}" if isinstance(model, Attended) else prefix  # its own hook has renamed these by now
-    for name, keys in ours.items():
-        if name not in model.__dict__.get(ANSWERED, ()):  # attached through another module, which sees all of it
-            continue
-        where = {key: (prefix if key.startswith(f"{ATTENTION}.") else inside) + key for key in keys}
-        there = any(where[key] in state_dict for key in keys)
-        if not there and not any(current[key].is_meta for key in keys):  # on the meta device there is nothing to keep
-            state_dict.update({where[key]: current[key] for key in keys})
-            _note_replaced(model, name)
-
-
-def name_keys_as_saved(model: nn.Module, incompatible: Any) -> None:
-    """After a network loaded a state dict: report keys as ``state_dict`` has them, without the wrappers' level."""
-    inner = {f"{path}.{_HOST}": f"{host_path(model, path)}." for path in attended_places(model)}
-    for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
-        for index, key in enumerate(keys):
-            for wrapped in sorted(inner, key=len, reverse=True):
-                key = key.replace(wrapped, inner[wrapped])
-            keys[index] = key
-    for place, key in model.__dict__.pop(_UNTOUCHED, ()):
-        _taking_over(place.foveate[key])(place.foveate_host)
-
-
-def _note_replaced(model: nn.Module, name: str) -> None:
-    """Before a host's own checkpoint is loaded: note which convolutions are to be taken over once more."""
-    kept: list[str] = []
-    for path, place in attended_places(model).items():
-        key = replacement_at(place)
-        if key is None or place.foveate_seats[key].attachment != name:
-            continue
-        if _is_untouched(place, key):
-            model.__dict__.setdefault(_UNTOUCHED, []).append((place, key))
-        else:
-            kept.append(host_path(model, path))
-    if kept:
-        warnings.warn(
-            f"the checkpoint holds nothing of '{name}', which keeps its weights in the place of {len(kept)} "
-            f"convolutions, such as '{kept[0]}': the kernels that are loaded there are not used",
-            FoveateWarning,
-            stacklevel=2,
-        )
-
-
-def _taking_over(module: nn.Module) -> Callable[[nn.Module], str | None]:
-    take_over: Any = module.take_over  # a stranger's module may have one too
-    return take_over
-
-
-def _is_untouched(place: Attended, key: str) -> bool:
-    """Whether a replacement is as it took its convolution over: to do so once more changes nothing."""
-    module, how = place.foveate[key], place.foveate_seats[key]
-    if how.start != "identity" or not hasattr(module, "take_over"):
-        return False
-    again = copy.deepcopy(module)
-    if _taking_over(again)(place.foveate_host) is not None:
-        return False
-    now = module.state_dict()
-    return all(torch.equal(value, now[name]) for name, value in again.state_dict().items())
 
 
 def _hide_host(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:

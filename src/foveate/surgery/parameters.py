@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase  # pyright: ignore[reportPrivateUsage]
 
 from foveate.errors import FoveateError, FoveateWarning, check_bool, check_positive
-from foveate.surgery.adapters.fingerprint import attention_prefixes
-from foveate.surgery.attended import ATTENTION, attended_places, host_path, replacement_at
+from foveate.surgery.attended import ATTENTION, attended_places, host_path
+from foveate.surgery.fingerprint import attention_prefixes
+from foveate.surgery.seats import replacement_at
 from foveate.surgery.status import attachment_names, seats_of
 from foveate.surgery.unwrap import unwrapped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from foveate.attention import maps_of
 from foveate.errors import check_at_least, check_choice
 from foveate.measure import Conditions, count_bytes, count_macs, count_parameters, inference, measure_latency
 from foveate.registry import Spec, get
-from foveate.surgery.attach import What, build, check_request, kind_of_place, point_for
 from foveate.surgery.attached import AttachedAttention, attached
-from foveate.surgery.places import At, Place, find_places
+from foveate.surgery.build import build, point_for
+from foveate.surgery.places import At, Place, default_example, find_places
 from foveate.surgery.replace import Convolution, check_replaces, convolutions, like, made_for
+from foveate.surgery.request import What, check_no_more, check_request, kind_of_place, made_for_size, usual_place
 from foveate.surgery.unwrap import unwrapped
 
 # an affinity's weights, one number for each pair of positions: above this many bytes an image, training will not fit
@@ -37,7 +38,7 @@ class PlannedPlace:
         channels: Channels of the feature map.
         size: Height and width of the feature map for the example watched; the length of a signal; depth, height and
             width of a volume.
-        stage: Which of the network's resolutions it is, from 1.
+        stage: Which of the network's resolutions it has, counted from 1 where its stem ends, which is 0.
         parameters: Trainable parameters added.
         macs: Multiply-accumulates added, for one image, of convolutions and matrix products.
         bytes: Bytes that its operations read and write, for one image.
@@ -135,14 +136,14 @@ class Plan:
         places = "1 place" if len(self.places) == 1 else f"{len(self.places)} places"
         total = (
             f"{self.attention}: {places}, {self.parameters:,} parameters "
-            f"(+{share:.1%} of {self.host_parameters:,}), {self.macs:,} MACs, {_bytes(self.bytes)} moved"
+            f"({share:+.1%} of {self.host_parameters:,}), {self.macs:,} MACs, {_bytes(self.bytes)} moved"
         )
         lines.append(total + (f", {self.latency * 1e3:.2f} ms" if self.latency is not None else ""))
         kinds: dict[str, int] = {}
         for one in self.present:
             kinds[one.mechanism] = kinds.get(one.mechanism, 0) + 1
         lines += [f"there already: {count} × {name}" for name, count in kinds.items()]
-        lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += [f"warning: {warning}" for warning in _folded(self.warnings)]
         return "\n".join(lines)
 
 
@@ -157,6 +158,7 @@ def plan(
     exclude: At | Sequence[At] = (),
     latency: bool = False,
     rounds: int = 10,
+    **more: Never,
 ) -> Plan:
     """Where attention would go and what it would add; the network stays as it is.
 
@@ -167,10 +169,11 @@ def plan(
         at: Where, as there; as those two have it by themselves, if ``None``.
         start: How it would start; the identity has a blend of one parameter for each step.
         example: An input to watch one forward pass with.
-        stages: Only places of these stages.
+        stages: Only places of these stages, as there.
         exclude: Patterns of places to leave out.
         latency: Whether to build each module on the network's device and time it on one map of its place.
         rounds: How many times to time each.
+        **more: Nothing: options of the mechanism are written with its name.
 
     Raises:
         OptionError: If the mechanism or an option cannot work.
@@ -183,31 +186,37 @@ def plan(
         >>> [(place.path, place.channels, place.parameters) for place in planned.places][0]
         ('layer1.0.bn2', 16, 149)
     """
+    check_no_more("plan", attention, more)
     check_choice("start", start, ("identity", "paper"))
     check_at_least("rounds", rounds, 1)
     chosen = check_request(model, attention)
     inner = unwrapped(model)
     guessed, rounds, warned = example is None, rounds if latency else 0, list[str]()
+    watched_with = default_example(inner) if example is None else example
+    where = usual_place(chosen) if at is None else at
     if isinstance(chosen, Spec) and get(chosen.name).protocol == "replacement":
         check_replaces(chosen)
-        found, warned = convolutions(inner, chosen, "conv" if at is None else at, example, stages, exclude)
+        found, warned = convolutions(inner, chosen, where, watched_with, stages, exclude)
         places = [one.place for one in found]
-        planned = [_priced_instead(chosen, one, guessed, rounds) for one in found]
+        planned = [_priced_instead(chosen, one, rounds) for one in found]
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            first = made_for(found[0], chosen)
     else:
-        places = find_places(
-            inner, "residual" if at is None else at, example, stages, exclude, kind=kind_of_place(chosen)
-        )
-        planned = [_priced(chosen, place, start, guessed, rounds) for place in places]
+        places = find_places(inner, where, watched_with, stages, exclude, kind=kind_of_place(chosen))
+        planned = [_priced(chosen, place, start, rounds) for place in places]
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            first = build(chosen, places[0], start)
+    tied = made_for_size(chosen, [first], watched_with) if guessed else None
     conditions = Conditions.here(places[0].device, places[0].dtype) if latency else None
     name = str(chosen) if isinstance(chosen, Spec) else getattr(chosen, "__name__", type(chosen).__name__)
     present = tuple(attached(inner))
-    warned = tuple(warned + _warnings(planned, guessed))
-    return Plan(name, tuple(planned), count_parameters(model), present, warned, conditions)
+    warned += [*_warnings(planned, guessed), *filter(None, [tied])]
+    return Plan(name, tuple(planned), count_parameters(model), present, tuple(warned), conditions)
 
 
-def _priced(chosen: Any, place: Place, start: str, guessed: bool, rounds: int) -> PlannedPlace:
+def _priced(chosen: Any, place: Place, start: str, rounds: int) -> PlannedPlace:
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        module = build(chosen, place, start, guessed=guessed).eval()
+        module = build(chosen, place, start).eval()
         x = torch.zeros(1, *place.shape[1:])
     acting = _Acting(module, point_for(place, module).without_axis(), place.partner)
     relations = sum("hw->hw" in point.axes for point in maps_of(module).values())
@@ -215,7 +224,7 @@ def _priced(chosen: Any, place: Place, start: str, guessed: bool, rounds: int) -
     time = None
     if rounds and place.device.type != "meta":
         with torch.random.fork_rng(devices=[]):
-            real = build(chosen, place, start, guessed=guessed).eval().to(device=place.device, dtype=place.dtype)
+            real = build(chosen, place, start).eval().to(device=place.device, dtype=place.dtype)
         features = torch.zeros(1, *place.shape[1:], device=place.device, dtype=place.dtype)
         timed = _Acting(real, acting.point, place.partner)
         with inference(timed):
@@ -235,16 +244,16 @@ def _priced(chosen: Any, place: Place, start: str, guessed: bool, rounds: int) -
     )
 
 
-def _priced_instead(chosen: Spec, one: Convolution, guessed: bool, rounds: int) -> PlannedPlace:
+def _priced_instead(chosen: Spec, one: Convolution, rounds: int) -> PlannedPlace:
     place = one.place
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        module, conv = made_for(one, chosen, guessed=guessed).eval(), one.shape.convolution().eval()
+        module, conv = made_for(one, chosen).eval(), one.shape.convolution().eval()
         x = torch.zeros(1, *place.shape[1:])
     relations = sum("hw->hw" in point.axes for point in maps_of(module).values())
     time = None
     if rounds and place.device.type != "meta":
         with torch.random.fork_rng(devices=[]):
-            real = like(one, made_for(one, chosen, guessed=guessed)).eval()
+            real = like(one, made_for(one, chosen)).eval()
             was = like(one, one.shape.convolution()).eval()
         features = torch.zeros(1, *place.shape[1:], device=place.device, dtype=place.dtype)
         with inference(real):
@@ -287,23 +296,37 @@ def _warnings(places: list[PlannedPlace], guessed: bool) -> list[str]:
     if large:
         worst = max(large, key=lambda place: place.pairs)
         shape = "×".join(map(str, worst.size))
-        others = f" and {len(large) - 1} more places" if len(large) > 1 else ""
+        others = f" and {len(large) - 1} more places relate" if len(large) > 1 else " relates"
         found.append(
-            f"'{worst}'{others} relate all pairs of positions: of {shape} that is {_bytes(worst.pairs)} for one image "
-            "where the matrix is built, as in training; choose deeper stages, or a smaller map"
+            f"'{worst}'{others} all pairs of positions: of {shape} that is {_bytes(worst.pairs)} for one image "
+            "wherever their matrix is built, as in compiled and exported graphs; choose deeper stages, or a smaller map"
         )
     single = [place for place in places if all(side == 1 for side in place.size)]
     if single and not guessed:
         found.append(
-            f"{len(single)} of {len(places)} places have a map of one position, such as '{single[0]}': there is no "
-            "where to choose there, and a norm over the batch alone"
+            f"{len(single)} of {len(places)} places have a map of one position, such as '{single[0]}': nothing is left "
+            "to choose between there, and a norm sees the batch alone"
         )
     return found
 
 
+def _folded(warnings: Iterable[str]) -> list[str]:
+    """One line for all that say the same of different places, which they begin with in quotes."""
+    said: dict[str, list[str]] = {}
+    for warning in warnings:
+        name, quote, rest = warning.removeprefix("'").partition("'") if warning.startswith("'") else ("", "", warning)
+        said.setdefault(quote + rest, []).append(name)
+    lines = list[str]()
+    for rest, names in said.items():
+        first = f"'{names[0]}" if names[0] else ""
+        more = f" ({len(names) - 1} more alike)" if len(names) > 1 else ""
+        lines.append(f"{first}{rest}{more}")
+    return lines
+
+
 def _bytes(count: float) -> str:
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 100 else f"{count:.1f} {unit}"
         count /= 1000
     return ""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import torch
 from torch import Tensor, nn
 
 from foveate.errors import FoveateWarning, OptionError, PlaceError, check_choice
+from foveate.ops.anneal import Temperature
 from foveate.registry import Spec, get
 from foveate.replacement import ConvShape
-from foveate.surgery.attach import check_request, check_that_it_acts, factory_name, free_name, put_in
-from foveate.surgery.attended import Attended, replacement_at
+from foveate.surgery.acting import check_that_it_acts
+from foveate.surgery.attended import Attended
+from foveate.surgery.insert import put_in
 from foveate.surgery.places import At, Place, default_example, find_convolutions
 from foveate.surgery.point import Seat
 from foveate.surgery.rebuilders import warn_of_rebuild
+from foveate.surgery.request import check_no_more, check_request, factory_name, free_name, warn_of_size
+from foveate.surgery.seats import replacement_at
 from foveate.surgery.unwrap import unwrapped
 
 Maker = Spec | Callable[[ConvShape], nn.Module]
@@ -33,6 +37,7 @@ def replace(
     stages: int | Iterable[int] | None = None,
     exclude: At | Sequence[At] = (),
     name: str | None = None,
+    **more: Never,
 ) -> nn.Module:
     """Put mechanisms into the places of convolutions, in place.
 
@@ -57,9 +62,11 @@ def replace(
         start: ``"identity"``, for a trained network; or ``"paper"``, the paper's initialisation, for training from
             scratch.
         example: An input, batch first, to watch one forward pass with, as in :func:`foveate.attach`.
-        stages: Only convolutions of these stages, counted from 1 by the resolution of what they return.
+        stages: Only convolutions of these stages, by what they return: the network's resolutions, counted from 1 where
+            its stem ends, which is 0.
         exclude: Patterns of convolutions to leave out.
         name: What to call this attachment; the mechanism's name if ``None``.
+        **more: Nothing: options of the mechanism are written with its name.
 
     Returns:
         The same network.
@@ -77,6 +84,7 @@ def replace(
         >>> torch.allclose(replace(model, "odconv", at="layer3.**")(images), before, atol=1e-4)
         True
     """
+    check_no_more("replace", attention, more)  # type: ignore[arg-type]
     check_choice("start", start, ("identity", "paper"))
     maker: Any = check_request(model, attention)  # type: ignore[arg-type]
     check_replaces(maker)
@@ -88,7 +96,7 @@ def replace(
     with torch.inference_mode(False), torch.no_grad():
         found, left_out = convolutions(inner, maker, at, watched_with, stages, exclude)
         with torch.random.fork_rng(devices=[]):
-            made = [like(one, made_for(one, maker, guessed=example is None)) for one in found]
+            made = [like(one, made_for(one, maker)) for one in found]
         reasons = [
             _taken_over(one, module) if start == "identity" else None for one, module in zip(found, made, strict=True)
         ]
@@ -97,6 +105,9 @@ def replace(
         ]
         put_in(inner, [one.place.path for one in found], seats, made)
         check_that_it_acts(inner, name, watched_with)
+    if example is None:
+        warn_of_size(maker, made, watched_with)
+    _warn_of_schedule(maker, made)
     if left_out:
         warnings.warn(
             f"{len(left_out)} convolutions are left out and {len(found)} replaced: {left_out[0]}",
@@ -173,28 +184,36 @@ def check_replaces(maker: Any) -> None:
         maker.create(64, size=(8, 8))
 
 
-def made_for(one: Convolution, maker: Maker, *, guessed: bool) -> nn.Module:
+def made_for(one: Convolution, maker: Maker) -> nn.Module:
     """The module that is to stand in a convolution's place.
 
     Raises:
         OptionError: If it cannot work there.
     """
     if isinstance(maker, Spec):
-        module = maker.create(one.shape, size=one.place.size)
-        if guessed and module.fixed_size is not None:
-            raise OptionError(
-                f"{maker} is tied to the size of the map, and the size of your images is not known: give one as "
-                "example=torch.zeros(1, channels, height, width)"
-            )
-    else:
-        module: Any = maker(one.shape)
-        _check_shape(module, one)
+        return maker.create(one.shape, size=one.place.size)
+    module: Any = maker(one.shape)
+    _check_shape(module, one)
     return module
 
 
 def like(one: Convolution, module: nn.Module) -> nn.Module:
     """The module on the convolution's device and of its type."""
     return module.to(device=one.conv.weight.device, dtype=one.conv.weight.dtype)
+
+
+def _warn_of_schedule(maker: Maker, made: list[nn.Module]) -> None:
+    """Say how long a temperature falls, where nobody said how long it should."""
+    if not isinstance(maker, Spec) or any(option == "steps" for option, _ in maker.options):
+        return
+    falls = next((part for module in made for part in module.modules() if isinstance(part, Temperature)), None)
+    if falls is not None:
+        warnings.warn(
+            f"the temperature of {maker} falls from {falls.start:g} to 1 in {falls.steps:,} training steps, those of "
+            f"its paper: in a shorter training it stays high, so give your own number, as '{maker.name}:steps=1000'",
+            FoveateWarning,
+            stacklevel=3,
+        )
 
 
 def _taken_over(one: Convolution, module: nn.Module) -> str | None:

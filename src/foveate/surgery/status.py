@@ -12,9 +12,11 @@ from torch import nn
 from foveate.attention import Attention
 from foveate.errors import PlaceError, nearest
 from foveate.fusion import Pair
+from foveate.ops.anneal import Temperature
 from foveate.registry import aliases, get
-from foveate.surgery.attended import Attended, Blended, attachments, attended_places, host_path, present
+from foveate.surgery.attended import Attended, Blended, attachments, attended_places, host_path
 from foveate.surgery.point import Seat
+from foveate.surgery.seats import present
 from foveate.surgery.unwrap import unwrapped
 
 Flag = bool | Literal["irregular"]
@@ -36,6 +38,27 @@ class BlendRange:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """A temperature that falls while an attachment is trained; of its places the one that is least far.
+
+    Attributes:
+        start: The first value; the last one is 1.
+        present: The present value.
+        done: Steps taken: forward passes in training mode.
+        steps: Steps until it is 1.
+    """
+
+    start: float
+    present: float
+    done: int
+    steps: int
+
+    def __str__(self) -> str:
+        """As a person reads it."""
+        return f"{self.present:.1f} of {self.start:g} → 1, {self.done:,} of {self.steps:,} steps"
+
+
+@dataclass(frozen=True)
 class AttachmentStatus:
     """One attachment as it stands.
 
@@ -51,6 +74,7 @@ class AttachmentStatus:
         blend: Its learned blends; ``None`` if it has none, or they are on the meta device.
         devices: Where its parameters and buffers are.
         dtypes: Their floating-point types.
+        temperature: How far its temperature has fallen; ``None`` if it has none, or it is on the meta device.
     """
 
     name: str
@@ -64,6 +88,7 @@ class AttachmentStatus:
     blend: BlendRange | None
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
+    temperature: Schedule | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +108,10 @@ class Status:
         head = ("attachment", "attention", "places", "parameters", "trainable", "enabled", "training")
         head = (*head, "blend (least, mean, most)", "device", "dtype")
         rows = [head, *(_row(entry) for entry in self.attachments)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        if any(entry.temperature is not None for entry in self.attachments):
+            falling = ["temperature", *(str(entry.temperature or "-") for entry in self.attachments)]
+            rows = [(*row, cell) for row, cell in zip(rows, falling, strict=True)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
@@ -260,6 +288,7 @@ def _status(model: nn.Module, name: str) -> AttachmentStatus:
         blend=_blends(modules),
         devices=tuple(dict.fromkeys(str(t.device) for t in tensors)),
         dtypes=tuple(dict.fromkeys(str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point())),
+        temperature=_schedule(modules),
     )
 
 
@@ -275,6 +304,16 @@ def _blends(modules: Iterable[nn.Module]) -> BlendRange | None:
         return None
     values = [float(getattr(blend, "full_tensor", lambda blend=blend: blend)()) for blend in blends]
     return BlendRange(min(values), sum(values) / len(values), max(values))
+
+
+def _schedule(modules: Iterable[nn.Module]) -> Schedule | None:
+    falling = [part for module in modules for part in module.modules() if isinstance(part, Temperature)]
+    known = [
+        Schedule(part.start, part.present, part.done, part.steps)
+        for part in falling
+        if part.present is not None and part.done is not None
+    ]
+    return min(known, key=lambda one: one.done / one.steps, default=None)
 
 
 def _row(entry: AttachmentStatus) -> tuple[str, ...]:

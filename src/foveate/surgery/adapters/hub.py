@@ -11,8 +11,11 @@ from typing import Any
 from torch import nn
 
 from foveate.errors import DataError, FoveateError, MissingExtraError
-from foveate.surgery.adapters.adapter import Factories, described, folder_called, load
-from foveate.surgery.adapters.manifest import JSON, TENSORS, Manifest, write_adapter
+from foveate.surgery.adapters.folder import JSON, TENSORS, folder_called, write_adapter
+from foveate.surgery.adapters.loading import load
+from foveate.surgery.adapters.manifest import Manifest
+from foveate.surgery.adapters.rebuild import Factories
+from foveate.surgery.adapters.saving import described
 from foveate.surgery.unwrap import unwrapped
 
 CARD = "README.md"
@@ -100,7 +103,7 @@ def from_pretrained(
 
     Example:
         >>> import foveate, tempfile
-        >>> from foveate.surgery.adapters.adapter import save
+        >>> from foveate.surgery.adapters import save
         >>> from foveate.surgery.status import status
         >>> host = foveate.attach(foveate.hosts.build("foveate/resnet8", classes=10), "eca")
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import FoveateError, FoveateWarning
-from foveate.surgery.adapters.fingerprint import digests, host_tensors, kind_of, shown, sides
 from foveate.surgery.adapters.manifest import Manifest
+from foveate.surgery.fingerprint import digests, host_tensors, kind_of, shown, sides
 
 
 def check_host(model: nn.Module, manifest: Manifest, strict: bool) -> None:

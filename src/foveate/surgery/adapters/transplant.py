@@ -7,9 +7,9 @@ import copy
 from torch import Tensor, nn
 
 from foveate.errors import PlaceError
-from foveate.surgery.adapters.fingerprint import sides
-from foveate.surgery.attach import put_in
 from foveate.surgery.attended import ATTENTION, Absent, attended_places, host_path
+from foveate.surgery.fingerprint import sides
+from foveate.surgery.insert import put_in
 from foveate.surgery.unwrap import unwrapped
 
 

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from foveate.attention import Attention
 from foveate.errors import FoveateError, PlaceError
 from foveate.registry import Spec, spec
-from foveate.surgery.attach import check_request, free_name, put_in
 from foveate.surgery.attended import ATTENTION, attachments, attended_places, host_path
 from foveate.surgery.convert.layouts import LAYOUTS, Layout
 from foveate.surgery.convert.meaning import State, spec_for
 from foveate.surgery.convert.tensors import fits, layout_called, quoted, read, refuse_known, write
+from foveate.surgery.insert import put_in
 from foveate.surgery.places import At, Place, find_places
 from foveate.surgery.point import Seat
+from foveate.surgery.request import check_request, free_name
 from foveate.surgery.unwrap import unwrapped
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from foveate.attention import Attention
 from foveate.errors import FoveateError, OptionError, nearest
-from foveate.surgery.adapters.fingerprint import shown
 from foveate.surgery.convert.layouts import LAYOUTS, REFUSED, Layout, Part
 from foveate.surgery.convert.meaning import State, spec_for
+from foveate.surgery.fingerprint import shown
 
 
 def layout_called(name: str) -> Layout:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from foveate.surgery.partner import Partner
+from foveate.surgery.places.passes import Call, Pass, Value
 from foveate.surgery.places.residuals import joins
 from foveate.surgery.places.spots import (
     ADDITIONS,
@@ -27,7 +28,6 @@ from foveate.surgery.places.spots import (
     within,
     within_attention,
 )
-from foveate.surgery.places.watch import Call, Pass, Value
 
 _IN_PLACE = {"add_", "__iadd__", "iadd"}
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from foveate.surgery.places.passes import Pass
 from foveate.surgery.places.residuals import identity, post, pre, residual
 from foveate.surgery.places.resolutions import neck, skip, stage
 from foveate.surgery.places.spots import CONVOLUTIONS, Found, Spot, bare, made_by, pointwise_after, within_attention
-from foveate.surgery.places.watch import Pass
 
 _NORMS = {"batch_norm", "group_norm", "layer_norm", "instance_norm"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foveate.surgery.attended import Attended
+from foveate.surgery.places.passes import Call, Pass, Value
 from foveate.surgery.places.spots import (
     ADDITIONS,
     Found,
@@ -25,7 +26,6 @@ from foveate.surgery.places.spots import (
     within,
     within_attention,
 )
-from foveate.surgery.places.watch import Call, Pass, Value
 
 # what a block calls the module on its shortcut, where it can have one and has none
 _SHORTCUTS = ("downsample", "shortcut", "proj", "skip", "identity", "conv_skip", "residual", "skip_connection")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import nn
+
+from foveate.surgery.attended import ATTENTION, Attended
+from foveate.surgery.places.passes import Call, Pass, Value
 from foveate.surgery.places.residuals import joins
 from foveate.surgery.places.spots import (
     ADDITIONS,
@@ -13,6 +17,7 @@ from foveate.surgery.places.spots import (
     Spot,
     at_input,
     at_output,
+    bare,
     made_by,
     nested,
     outermost,
@@ -20,7 +25,8 @@ from foveate.surgery.places.spots import (
     within,
     within_attention,
 )
-from foveate.surgery.places.watch import Call, Pass, Value
+
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def stage(seen: Pass) -> Found:
@@ -49,6 +55,34 @@ def stage(seen: Pass) -> Found:
             call, value = next(((c, v) for c, v in reversed(run) if usable(seen, c)), run[-1])
             spots.append(at_output(seen, call, value))
     return Found(spots, [])
+
+
+def resolutions(seen: Pass) -> list[int]:
+    """How many positions the maps of each of the network's stages have, stage 1 first.
+
+    A stage is one resolution of the whole network: one at which its convolutions return maps. Stage 1 is the one at
+    which the preset ``"stage"`` finds its first end; what is finer than that is a stem, or the end of a decoder.
+    """
+    made = [value for value in seen.values if value.operation in CONVOLUTIONS]
+    inside = {value.call for value in made if value.call and isinstance(seen.modules.get(value.call.path), Attended)}
+    kept = [v for v in made if v.call is not None and v.call not in inside and not _of_attention(seen, v.call)]
+    for call in seen.calls:  # where something stands in a convolution's place, it may compute its map in another way
+        if isinstance(bare(seen.modules[call.path]), _Convolution) and not _of_attention(seen, call):
+            kept += call.returned
+    maps = [value for value in kept if value.is_map and len(value.shape) == seen.axes]
+    found = sorted({value.positions for value in maps if value.positions > 1}, reverse=True)
+    first = max((spot.value.positions for spot in stage(seen).spots), default=0)
+    return [positions for positions in found if positions <= first] or found or [1]
+
+
+def _of_attention(seen: Pass, call: Call) -> bool:
+    """Whether a call is one of attention, the network's own or attached: its maps need no resolution of the network."""
+    return ATTENTION in call.path.split(".") or within_attention(seen, call, itself=True)
+
+
+def stage_of(positions: int, stages: list[int]) -> int:
+    """The stage of a map: that of its resolution, or of the next finer one; 0 for what is finer than stage 1."""
+    return sum(positions <= one for one in stages)
 
 
 def _chain(seen: Pass, call: Call) -> Iterator[tuple[Call, Value]]:

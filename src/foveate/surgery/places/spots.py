@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from foveate.surgery.attended import HOST, Attended
-from foveate.surgery.places.watch import LAYERS, Call, Pass, Value
+from foveate.surgery.places.passes import LAYERS, Call, Pass, Value
 from foveate.surgery.point import Point, Side
 
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__", "iadd"}
