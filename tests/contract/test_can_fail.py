@@ -15,6 +15,7 @@ from torch import nn
 
 from foveate.attention import Affinity, Gate, Map
 from foveate.errors import OptionError
+from foveate.ops.norm import BatchNorm2d
 from foveate.replacement import ConvShape, Replacement
 from foveate.testing import Subject, check_mechanism, checks
 
@@ -332,6 +333,51 @@ class StuckParameter(Honest):
         return x.mean((2, 3)) + torch.floor(self.rounded)
 
 
+class LearnsByRounding(Honest):
+    """What all channels have in common is subtracted again: its gradient is rounding, and seldom exactly zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.common = nn.Parameter(torch.ones(1))
+
+    def gather(self, x):
+        mean = x.mean((2, 3))
+        return mean + ((mean + self.common) - (mean + self.common).mean(1, keepdim=True))
+
+
+class LearnsInEvaluationOnly(Honest):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.late = nn.Parameter(torch.ones(channels))
+
+    def gather(self, x):
+        return x.mean((2, 3)) + (0.0 if self.training else 1.0) * self.late
+
+
+class BiasBeforeNorm(Honest):
+    """Batch normalisation takes the bias away, in training: as in many authors' networks."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.layers = nn.Sequential(nn.Conv2d(channels, channels, 1), BatchNorm2d(channels))
+
+    def gather(self, x):
+        return self.layers(x).mean((2, 3)) + x.mean((2, 3))
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        for layer in getattr(self, "layers", ()):
+            layer.reset_parameters()
+
+
+class DeadBeforeNorm(BiasBeforeNorm):
+    """The bias stands before a ReLU that nothing comes through, which batch normalisation does not excuse."""
+
+    def gather(self, x):
+        conv, norm = self.layers
+        return norm(torch.relu(conv(x) - 1e3)).mean((2, 3)) + x.mean((2, 3))
+
+
 class NeverIdentity(Honest):
     def start_at_identity(self):
         pass
@@ -499,6 +545,9 @@ BROKEN = {
     WrongGradient: {"gradients_are_exact"},
     UnusedParameter: {"every_parameter_learns", "starts_as_identity"},
     StuckParameter: {"every_parameter_learns", "starts_as_identity"},
+    LearnsByRounding: {"every_parameter_learns", "starts_as_identity"},
+    LearnsInEvaluationOnly: {"every_parameter_learns", "starts_as_identity"},
+    DeadBeforeNorm: {"every_parameter_learns", "starts_as_identity"},
     NeverIdentity: {"starts_as_identity"},
     TwoZeros: {"starts_as_identity"},
     SplitsTies: {"ties_go_to_the_first"},
@@ -545,7 +594,7 @@ def test_well_behaved_passes_everything(toy):
     assert [str(result) for result in results if result.outcome != "passed"] == []
 
 
-@pytest.mark.parametrize("toy", [Honest, Halves, TwoZerosDeclared])
+@pytest.mark.parametrize("toy", [Honest, Halves, TwoZerosDeclared, BiasBeforeNorm])
 def test_what_some_break_can_be_done_well(toy):
     assert failing(toy, DIRECT) == set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from foveate.attention import Map, maps_of
 
@@ -12,14 +13,17 @@ def weights_of(module: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
     """The weights that pass each map in one run, affinities as (b, source, target)."""
     seen: dict[str, Tensor] = {}
 
-    def note(path: str, point: Map) -> None:
-        point.register_forward_hook(
+    def note(path: str, point: Map) -> RemovableHandle:
+        return point.register_forward_hook(
             lambda _, __, out: seen.__setitem__(path, (out.dense() if hasattr(out, "dense") else out).detach())
         )
 
-    for path, point in maps_of(module).items():
-        note(path, point)
-    module(*inputs)
+    handles = [note(path, point) for path, point in maps_of(module).items()]
+    try:
+        module(*inputs)
+    finally:  # a later run must not change what this one saw, nor a copy or a graph of the module have hooks
+        for handle in handles:
+            handle.remove()
     return seen
 
 
