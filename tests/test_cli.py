@@ -45,7 +45,11 @@ def test_list_shows_the_catalogue_by_kind(run):
         row["name"]: row["kind"] for row in rows
     }.items()
     text = run("list").stdout
-    assert "squeeze_excite (se)" in text
+    assert re.search(r"^channel +attention +squeeze_excite +se +Squeeze-and-Excitation ", text, re.MULTILINE)
+    assert [len(re.findall(rf"\b{name}\b", text)) for name in foveate.names()].count(0) == 0  # none is broken in two
+    assert "effective_squeeze_excite" in text
+    assert "instead of a 3×3 convolution's 589,824 parameters and 115,605,504 MACs" in text
+    assert "Elementwise work is not counted as MACs" in text
     assert f"{len(rows)} of {len(rows)} mechanisms" in text
 
 
@@ -55,6 +59,11 @@ def test_list_shows_the_catalogue_by_kind(run):
         (["--kind", "channel"], "eca", "cbam"),
         (["--since", "2020"], "eca", "squeeze_excite"),
         (["--until", "2018"], "squeeze_excite", "eca"),
+        (["--kind", "Spatial"], "spatial_groupwise", "eca"),
+        (["--protocol", "replacement"], "odconv", "eca"),
+        (["--max-macs", "10k"], "eca", "cbam"),
+        (["--max-macs", "1e4"], "eca", "cbam"),
+        (["--any-channels"], "eca", "shuffle"),
         (["--max-parameters", "5"], "eca", "squeeze_excite"),
         (["--max-parameters", "4"], None, "eca"),
         (["--max-macs", "8192", "--shape", "256x7x7"], "squeeze_excite", "cbam"),
@@ -66,6 +75,56 @@ def test_list_can_be_narrowed(run, options, there, gone):
     found = {row["name"] for row in json.loads(run("list", *options, "--json").stdout)}
     assert there is None or there in found
     assert gone not in found
+
+
+def test_what_needs_certain_channels_says_which(run):
+    needs = {row["name"]: row["needs"] for row in json.loads(run("list", "--json").stdout)}
+    for name, step in (
+        ("pyramid_split", 4),
+        ("spatial_channel_synergistic", 4),
+        ("shuffle", 2),
+        ("split_attention", 2),
+    ):
+        assert needs[name] == f"a multiple of {step} channels"
+        with pytest.raises(foveate.errors.OptionError):
+            foveate.create(name, 30 if step == 4 else 31)
+    assert "channels" not in needs["eca"]
+
+
+def test_a_narrow_terminal_leaves_columns_out_and_names_whole(run, monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr("foveate.cli.listing.console", lambda **_: Console(width=80))
+    text = run("list").stdout
+    assert set(foveate.names()) <= set(text.split())
+    assert "A wider terminal, or a pipe, shows title, paper, aliases" in " ".join(text.split())
+
+
+def test_nothing_left_is_said(run):
+    assert run("list", "--since", "2024", "--kind", "channel").stdout == (
+        f"none of {len(foveate.names())} mechanisms is left by these options\n"
+    )
+    said = run(
+        "choose", "--channels", "16", "--size", "7", "--budget", "1%", "--by", "parameters", "--mechanisms", "se"
+    )
+    block = 16 * 4 + 4 * 4 * 9 + 4 * 16 + 2 * (4 + 4 + 16)
+    least = float(re.search(r"within the budget: none; the smallest that anything fits is ([\d.]+)%", said.stdout)[1])
+    assert 0 <= least - 100 * (16 + 1 + 16 + 16) / block < 0.1
+    many = run("choose", "--channels", "16", "--size", "2", "--budget", "0.01%", "--by", "parameters").stdout
+    assert re.search(r"beyond it, the cheapest: 10 of \d\d\b", many)
+
+
+def test_show_says_how_to_use_it(run):
+    for name, line, needs in (
+        ("SE", 'foveate.attach(model, "squeeze_excite")', ""),
+        ("attention_gate", 'foveate.attach(model, "attention_gate", at="skip")', ""),
+        ("pyramid_split", 'foveate.replace(model, "pyramid_split")', "needs a multiple of 4 channels"),
+    ):
+        text = run("show", name, "--shape", "64x4x4").stdout
+        assert f"in Python: {line}\n" in text
+        assert "in a shell: foveate plan " in text
+        assert needs in text
+    assert "instead of a 3×3 convolution's 36,864 parameters" in text
 
 
 def test_show_proves(run):
@@ -114,6 +173,18 @@ def test_plan_lists_every_place(run):
     assert "foveate/resnet8 at 3×64×64" in text
 
 
+def test_plan_takes_a_mechanism_of_every_protocol(run):
+    convolutions = [f"layer{stage}.0.conv{number}" for stage in (1, 2, 3) for number in (1, 2)]
+    for name, places in (("odconv", ["conv1", *convolutions]), ("aff", ["layer1.0.bn2"]), ("eca", None)):
+        planned = json.loads(run("plan", "foveate/resnet8", name, "--json").stdout)
+        assert places in (None, [place["path"] for place in planned["places"]])
+        assert [text.split(" finds ")[0] for text in planned["warnings"]] == (
+            ["'residual' leaves 2 out and"] if name == "aff" else []
+        )
+        again = json.loads(run("plan", "foveate/resnet8", "--attention", name, "--json").stdout)
+        assert again == planned
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -124,8 +195,26 @@ def test_plan_lists_every_place(run):
         (["show", "cbam:reduction=0"], "reduction must be a whole number of at least 1, not 0"),
         (["show", "eca:kernel_size=4"], "kernel_size must be odd, to have a centre; 4 is not, 3 and 5 are"),
         (["show", "se", "--shape", "7"], "'7' is not a shape; write channels×height×width"),
+        (["plan", "foveate/resnet8", "attention_gate"], "no place of the kind 'skip'"),
+        (["plan", "foveate/resnet8", "eca", "--attention", "se"], "one mechanism is planned at a time: 'eca' or 'se'"),
         (["choose", "--channels", "64", "--size", "x", "--budget", "1%"], "'x' is not a height and width"),
         (["choose", "--channels", "64", "--size", "7", "--budget", "much"], "'much' is not a share"),
+        (["choose", "--channels", "64", "--size", "7", "--budget", "5"], "did you mean 5%?"),
+        (["choose", "--channels", "64", "--size", "7", "--budget", "inf%"], "'inf%' is not a share"),
+        (["choose", "--channels", "64", "--size", "7", "--budget", "nan"], "'nan' is not a share"),
+        (["choose", "--channels", "64", "--size", "7", "--budget", "-1%"], "a budget is a share above zero"),
+        (
+            ["choose", "--channels", "100000", "--size", "1000", "--budget", "5%"],
+            "'100000x1000' is not a feature map to measure with: sides from 1, 268,435,456 values at most",
+        ),
+        (["list", "--since", "2021", "--until", "2019"], "--since is after --until"),
+        (["list", "--max-parameters", "-1"], "--max-parameters must be a number from 0, as 10000, 10k, 1.5M or 1e6"),
+        (["list", "--max-macs", "few"], "--max-macs must be a number from 0"),
+        (["list", "--protocol", "gate"], "--protocol must be one of"),
+        (["show", "PSA"], "'PSA' may mean polarized, psanet, pyramid_split: write which"),
+        (["show", "coordinate_attention"], "did you mean 'coordinate'?"),
+        (["show", "squeeze_and_excitation"], "did you mean 'squeeze_excite' or "),
+        (["show", "xyzzy"], f"`foveate list` and foveate.names() show all {len(foveate.names())}"),
         (["choose", "--channels", "64", "--size", "7", "--budget", "0"], "a budget is a share above zero"),
         (["choose", "--channels", "64", "--size", "7", "--budget", "1%", "--by", "price"], "by must be one of"),
         (["list", "--kind", "colour"], "--kind must be one of"),

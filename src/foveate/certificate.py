@@ -126,8 +126,10 @@ class Certificate:
             said.append(f"no released code was compared: {get(self.mechanism).card.reference}")
         else:
             gradients = "" if authors.gradients is None else f", of gradients {authors.gradients:.1e}"
+            why, _, others = authors.reference.partition("compared with ")
+            code = f"{why}equals {others}" if others else f"equals released code ({authors.reference})"
             said.append(
-                f"equals released code ({authors.reference}): {len(authors.cases)} runs "
+                f"{code}: {len(authors.cases)} runs "
                 f"({', '.join(authors.cases)}), largest relative difference of outputs {authors.output:.1e}{gradients}"
             )
         said += [f"{count.network} with {count.spec}: {count.parameters:,} parameters" for count in self.counts]

@@ -46,7 +46,7 @@ def nearest(word: str, words: Iterable[str], count: int = 3) -> str:
     close = difflib.get_close_matches(word, words, n=count, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
-    shown = ", ".join(words[:12]) + (", ..." if len(words) > 12 else "")
+    shown = ", ".join(words[:12]) + (f" and {len(words) - 12} more" if len(words) > 12 else "")
     return f"known: {shown}" if words else "there are none"
 
 

@@ -7,7 +7,10 @@ import torch
 from safetensors.torch import load
 
 import foveate
-from foveate.study.maps import capture
+from foveate.explain import AttentionMap
+from foveate.study.maps import _written, capture
+from foveate.study.strips import places
+from foveate.surgery.put import put
 
 
 class Images:
@@ -23,6 +26,7 @@ class Images:
         return torch.randint(0, 256, (3, 32, 32), generator=generator, dtype=torch.uint8), int(self.labels[index])
 
 
+@pytest.mark.filterwarnings("ignore::foveate.errors.FoveateWarning")  # what is left out, and does not start as before
 @pytest.mark.parametrize(
     ("mechanism", "kinds"),
     [
@@ -31,10 +35,17 @@ class Images:
         ("danet_channel", {"emphasis"}),  # pairs of channels
         ("external", {"emphasis"}),  # slots of a memory
         ("large_selective_kernel", {"gate", "emphasis"}),  # a factor, and branches beside it
+        ("attentional_fusion", {"gate", "emphasis"}),
+        ("odconv", {"weights"}),  # kernels, cells, channels
+        ("selective_kernel", {"weights"}),  # branches
+        ("contextual_transformer", {"weights"}),  # branches, and kernels of every position beside them
+        ("bottleneck_attention", {"takes", "gives"}),
+        ("involution", set()),  # kernels of every position
     ],
 )
 def test_every_kind_of_map_is_kept_as_what_it_is(mechanism, kinds):
-    network = foveate.attach(foveate.hosts.build("foveate/resnet8", classes=2), mechanism, start="paper")
+    network = foveate.hosts.build("foveate/resnet8", classes=2)
+    put(network, foveate.spec(mechanism), start="paper", example=torch.zeros(1, 3, 32, 32))
     written = capture(network, lambda x: x / 255, Images(), key="k", arm=mechanism, seed=0, attended=True)
     tensors = load(written)
     length = int.from_bytes(written[:8], "little")
@@ -42,3 +53,29 @@ def test_every_kind_of_map_is_kept_as_what_it_is(mechanism, kinds):
     assert {entry["what"] for entry in entries} == kinds
     assert all(torch.isfinite(tensors[entry["tensor"]]).all() for entry in entries)
     assert tensors["indices"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "expected"),
+    [
+        (("kernel",), (2, 4), [[1.0, 1, 1, 1], [1.0, 1, 1, 1]]),
+        (("branch", "c"), (2, 2, 3, 1, 1), [[1.0, 1], [1.0, 1]]),
+        (("c", "branch"), (2, 3, 2), [[1.0, 1], [1.0, 1]]),
+    ],
+)
+def test_weights_over_other_things_are_a_number_each(axes, shape, expected):
+    found = AttentionMap("conv1", "a", "kernel_map", axes, torch.ones(shape))
+    ((entry, values),) = list(_written([found]))
+    assert entry["what"] == "weights" and values.flatten(1).tolist() == expected
+    entry["tensor"] = "w"
+    [place] = places(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), {"w": values}, [entry])
+    words = f"{place.strips[0].name}: {place.strips[0].what}"
+    several = "4 kernels is weighed." if axes == ("kernel",) else "2 branches is weighed, mean over channels."
+    assert words == f"kernel: How each of {several}"
+
+
+def test_branches_are_meant_over_channels_not_over_branches():
+    values = torch.tensor([[0.75, 0.25], [0.5, 0.5], [1.0, 0.0]])[None]  # three channels of two branches
+    for axes, given in ((("c", "branch"), values), (("branch", "c"), values.mT[..., None, None])):
+        ((_, written),) = list(_written([AttentionMap("conv1", "a", "", axes, given)]))
+        assert written.flatten().tolist() == [0.75, 0.25]

@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from foveate.data import fashion_mnist
-from foveate.errors import DataError, FoveateError, OptionError, PlaceError
+from foveate.errors import DataError, FoveateError, FoveateWarning, OptionError, PlaceError
+from foveate.study.cost import measure_cost
 from foveate.study.plan import FINE_TUNING, IMAGENET_MEAN, SCRATCH, prepare, rules
+from foveate.study.rows import notes_on
+from foveate.study.run import build_network
+from foveate.surgery import plan
 from foveate.train.batches import statistics_of
 
 
@@ -141,3 +145,75 @@ def test_what_cannot_work_is_said_before_anything_runs(
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(OptionError, match="finds no GPU here: use device=cpu"):
         quick(device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("attention", "at"),
+    [("squeeze_excite", "residual"), ("attentional_fusion", "residual"), ("odconv", "conv"), ("involution", "conv")],
+)
+def test_every_protocol_is_an_arm_where_it_usually_acts(attention: str, at: str) -> None:
+    study, material = quick(attention=(attention,))
+    plain, arm = (config for _, config in study.runs())
+    assert (plain.at, arm.at) == (None, at)
+    assert any(f".foveate.{attention}." in key for key in network_keys(arm, material))
+
+
+def network_keys(config: Any, material: Any) -> list[str]:
+    return [key for key in build_network(config, 10, material.weights).state_dict() if ".foveate." in key]
+
+
+def test_a_place_that_was_asked_for_is_kept_by_every_arm() -> None:
+    study, material = quick(attention=("se", "odconv"), at="layer3.0.conv1")
+    for _, config in list(study.runs())[1:]:
+        assert config.at == "layer3.0.conv1"
+        assert all(key.startswith("layer3.0.conv1.foveate.") for key in network_keys(config, material))
+
+
+@pytest.mark.parametrize(
+    ("attention", "sentence"),
+    [
+        ("attention_gate", "attention_gate cannot go into foveate/resnet8: no place of the kind 'skip' .*another host"),
+        ("split_attention:radix=5", "split_attention:radix=5 cannot go into foveate/resnet8: .*radix|parts"),
+    ],
+)
+def test_an_arm_that_has_no_place_is_named_before_anything_runs(attention: str, sentence: str) -> None:
+    with pytest.raises(FoveateError, match=sentence):
+        quick(attention=("se", attention))
+
+
+def test_what_an_arm_leaves_out_is_said_once_and_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    study, material = quick(attention=("se", "involution", "attentional_fusion"), seeds=2)
+    assert material.said["baseline"] == material.said["squeeze_excite"] == []
+    (left_out,) = material.said["involution"]
+    assert left_out.startswith("3 convolutions are left out and 4 replaced: 'conv1'")
+    assert "leaves 2 out and finds 1" in material.said["attentional_fusion"][0]
+    notes = notes_on(study, material, [], quick=False)
+    assert f"involution: {left_out}." in notes
+    assert not [warning for warning in recwarn if issubclass(warning.category, FoveateWarning)]
+
+
+def test_a_convolution_at_rest_costs_no_parameters() -> None:
+    cost = measure_cost(*quick(attention=("odconv", "attentional_fusion")), rounds=2)["arms"]
+    with pytest.warns(FoveateWarning, match="leaves 2 out and finds 1"):
+        planned = [plan(resnet(), name, example=torch.zeros(1, 1, 28, 28), start="paper") for name in ("odconv", "aff")]
+    for name, due in zip(("odconv", "attentional_fusion"), planned, strict=True):
+        assert cost[name]["parameters"] - cost["baseline"]["parameters"] == due.parameters
+        assert cost[name]["macs"] - cost["baseline"]["macs"] == due.macs
+        assert cost[name]["places"] == len(due.places)
+
+
+def resnet() -> torch.nn.Module:
+    from foveate import hosts
+
+    return hosts.build("foveate/resnet8", classes=10, in_channels=1)
+
+
+def test_a_short_run_that_falls_apart_in_evaluation_is_said() -> None:
+    study, material = quick(quick=True)
+    assert study.base.epochs * (study.base.train_images // study.base.batch_size) == 54
+    fine = {"arm": "a", "seed": 0, "curves": {"train_accuracy": [0.3, 0.6]}, "test": {"loss": 1.0, "accuracy": 0.55}}
+    apart = {**fine, "arm": "b", "seed": 1, "test": {"loss": 3.0, "accuracy": 0.1}}
+    (note,) = [note for note in notes_on(study, material, [fine, apart], quick=True) if "running" in note]
+    assert note.startswith("Much worse in evaluation after 54 steps than while training: b with seed 1.")
+    longer = quick()[0]
+    assert not [note for note in notes_on(longer, material, [apart], quick=False) if "running" in note]

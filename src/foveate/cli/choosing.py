@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from foveate.cli.words import Json, console, print_json
+from foveate.cli.words import ELEMENTWISE, Json, check_map, console, instead_of, print_json
 from foveate.errors import OptionError
-from foveate.registry import parse_list
+from foveate.registry import get, parse_list
+
+if TYPE_CHECKING:
+    from foveate.measure.choose import Candidate, Choice
 
 _SHOWN = 10  # of those beyond the budget
+_QUANTITIES = ("parameters", "macs", "bytes", "latency", "memory")
 
 
 def choose(
@@ -32,16 +38,18 @@ def choose(
     The budget is a share of what a residual bottleneck block of as many channels costs on the same map. What attention
     would bring is not promised: `foveate compare` measures that.
 
-    Example: `foveate choose --channels 256 --size 14 --budget 1% --by parameters`
+    Example: `foveate choose --channels 256 --size 14 --budget 5% --by parameters`
     """
     from foveate.measure.choose import choose as run_choice
 
+    sides, share = _sides(size), _share(budget)
+    check_map(f"{channels}x{size}", channels, *sides)
     errors = Console(stderr=True)
     with errors.status("measuring") as status:
         chosen = run_choice(
             channels,
-            _sides(size),
-            _share(budget),
+            sides,
+            share,
             by=by,  # type: ignore[arg-type]
             mechanisms=None if mechanisms is None else parse_list(mechanisms),
             tell=lambda name: status.update(f"measuring {name}"),
@@ -49,28 +57,51 @@ def choose(
     if as_json:
         print_json(chosen.as_dict())
         return
-    out = console()
+    out = console(whole=True)
     where = f"{channels}×{chosen.size[0]}×{chosen.size[1]}"
-    for title, rows in (("within the budget", chosen.fitting), ("beyond it, the cheapest", chosen.dearer[:_SHOWN])):
-        table = Table(title=f"{title}: {len(rows)}", title_justify="left", box=None, pad_edge=False)
-        table.add_column("mechanism", overflow="fold")
-        table.add_column("kind")
-        for column in ("parameters", "MACs", "bytes", "latency", "memory"):
-            table.add_column(column, justify="right")
-        for row in rows:
-            shares = (row.shares[key] for key in ("parameters", "macs", "bytes", "latency", "memory"))
-            table.add_row(str(row.spec), row.kind, *(f"{share:.1%}" for share in shares))
-        out.print(table)
+    if chosen.fitting:
+        out.print(_table(f"within the budget: {len(chosen.fitting)}", chosen.fitting))
+    else:
+        out.print(f"within the budget: none{_smallest(chosen)}", highlight=False, markup=False)
+    if chosen.dearer:
+        shown = chosen.dearer[:_SHOWN]
+        of = f" of {len(chosen.dearer)}" if len(chosen.dearer) > len(shown) else ""
+        out.print(_table(f"beyond it, the cheapest: {len(shown)}{of}", shown))
     for spec, reason in chosen.refused.items():
         out.print(f"not for this map: {spec}: {reason}", highlight=False, markup=False)
     here = chosen.conditions
+    if any(get(row.spec.name).protocol == "replacement" for row in (*chosen.fitting, *chosen.dearer)):
+        out.print(f"(replacement: {instead_of(channels, chosen.size)})", highlight=False, markup=False)
     out.print(
         f"(shares of {chosen.block} on {where}; budget {chosen.budget:.2%} of its {chosen.by}; one image, "
-        f"{here.dtype}, {here.cpu}, {here.threads} threads. Cost only: whether attention helps, `foveate compare` "
-        "measures.)",
+        f"{here.dtype}, {here.cpu}, {here.threads} threads. {ELEMENTWISE}. Cost only: whether attention helps, "
+        "`foveate compare` measures.)",
         highlight=False,
         markup=False,
     )
+
+
+def _table(title: str, rows: Iterable[Candidate]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("mechanism", no_wrap=True)
+    table.add_column("protocol")
+    table.add_column("kind")
+    for column in ("parameters", "MACs", "bytes", "latency", "memory"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        shares = (f"{row.shares[key]:.1%}" for key in _QUANTITIES)
+        table.add_row(str(row.spec), get(row.spec.name).protocol, row.kind, *shares)
+    return table
+
+
+def _smallest(chosen: Choice) -> str:
+    """The smallest budget that something fits, rounded up as it would be written."""
+    if not chosen.dearer:
+        return ""
+    first = chosen.dearer[0]
+    least = math.ceil(first.shares[chosen.by] * 1000) / 10
+    again = ", and a little more, for times vary" if chosen.by == "latency" else ""
+    return f"; the smallest that anything fits is {least:g}%{again}: {first.spec}"
 
 
 def _sides(text: str) -> tuple[int, int]:
@@ -84,7 +115,13 @@ def _sides(text: str) -> tuple[int, int]:
 
 
 def _share(text: str) -> float:
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
     try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        value = float(number)
     except ValueError:
-        raise OptionError(f"'{text}' is not a share; write 1% or 0.01") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise OptionError(f"'{text}' is not a share; write 1% or 0.01")
+    if value > 1 and not percent:
+        raise OptionError(f"'{text}' is {value * 100:g}% of a block: did you mean {number.strip()}%?")
+    return value / (100 if percent else 1)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from foveate.cli.words import Json, console, print_json, stop
+from foveate.cli.words import WHERE, Json, console, print_json, stop
 from foveate.registry import parse_list
 
 
@@ -23,7 +23,7 @@ def compare(
     attention: Annotated[
         str, typer.Option(help="The mechanisms, between commas.")
     ] = "squeeze_excite,eca,gather_excite,cbam,psanet",
-    at: Annotated[str, typer.Option(help="Where: `residual`, or a path or glob of module names.")] = "residual",
+    at: Annotated[str | None, typer.Option(help=WHERE)] = None,
     start: Annotated[
         str | None,
         typer.Option(

@@ -8,15 +8,19 @@ import typer
 from rich.table import Table
 
 from foveate.certificate import certificate_of
-from foveate.cli.words import Json, console, print_json, shape_of, written
+from foveate.cli.words import ELEMENTWISE, MAP, Json, console, instead_of, print_json, shape_of, written
 from foveate.registry import Mechanism, get, parse
+
+SAID = {
+    "attention": "attached beside a layer, keeps the shape of its map",
+    "fusion": "attached where two maps meet",
+    "replacement": "stands in a convolution's place",
+}
 
 
 def show(
     name: Annotated[str, typer.Argument(help="A mechanism, perhaps with options: `se`, `cbam:reduction=8`.")],
-    shape: Annotated[
-        str, typer.Option(help="The feature map to measure the cost at: channels×height×width.")
-    ] = "256x56x56",
+    shape: Annotated[str, typer.Option(help="The feature map to measure the cost at: channels×height×width.")] = MAP,
     proof: Annotated[
         bool, typer.Option("--proof", help="Print the certificate: what it was compared with, and the differences.")
     ] = False,
@@ -33,7 +37,7 @@ def show(
         return
     import torch
 
-    from foveate.measure import measure
+    from foveate.measure import measure, survey
 
     channels, height, width = shape_of(shape)
     module = spec.create(channels, size=(height, width)).eval()
@@ -47,6 +51,13 @@ def show(
     out.print(f"{card.paper.authors}: {card.paper.title}. {card.paper.venue}.", highlight=False)
     if card.paper.url:
         out.print(card.paper.url)
+    entry = survey(card.name, channels, (height, width))
+    aliases = f" (also {', '.join(card.aliases)})" if card.aliases else ""
+    needs = f"; needs {entry.needs}" if entry.needs else ""
+    out.print(f"{card.name}{aliases}: {SAID[mechanism.protocol]}{needs}", highlight=False, markup=False)
+    out.print(f"in Python: {mechanism.usage}", highlight=False, markup=False)
+    host = "NETWORK --at skip" if 'at="skip"' in mechanism.usage else "torchvision/resnet50"
+    out.print(f"in a shell: foveate plan {host} {spec}", highlight=False, markup=False)
     out.print(f"\n{card.equation}\n", markup=False, highlight=False)
     table = Table(title="options", title_justify="left", box=None, pad_edge=False)
     for column in ("name", "default", "meaning"):
@@ -54,16 +65,20 @@ def show(
     for option in mechanism.options.values():
         table.add_row(option.name, written(option.default), option.description.replace("``", ""))
     out.print(table)
-    out.print(f"\ncompared with: {card.reference}", highlight=False, markup=False)
+    out.print(f"\ncode: {card.reference}", highlight=False, markup=False)
     for difference in card.differences:
         out.print(f"differs: {difference}", highlight=False, markup=False)
     out.print(
         f"\n{spec} at {channels}×{height}×{width}: {cost.parameters:,} parameters, {cost.macs:,} MACs, "
-        f"{cost.bytes / 2**20:.1f} MiB moved, {cost.latency.median * 1e3:.2f} ms (p95 {cost.latency.p95 * 1e3:.2f}), "
-        f"{cost.peak_memory / 2**20:.1f} MiB at most",
+        f"{cost.bytes / 1e6:.1f} MB moved, {cost.latency.median * 1e3:.2f} ms (p95 {cost.latency.p95 * 1e3:.2f}), "
+        f"{cost.peak_memory / 1e6:.1f} MB at most",
         highlight=False,
         markup=False,
     )
+    if mechanism.protocol == "replacement":
+        out.print(f"({instead_of(channels, (height, width))})", highlight=False, markup=False)
+    if not cost.macs:
+        out.print(f"({ELEMENTWISE})", highlight=False, markup=False)
     here = cost.conditions
     out.print(
         f"(one image, {here.dtype}, {here.device}: {here.cpu}, {here.threads} threads, torch {torch.__version__})",
@@ -92,6 +107,8 @@ def described(mechanism: Mechanism, **options: Any) -> dict[str, Any]:
         "aliases": list(card.aliases),
         "title": card.title,
         "kind": mechanism.kind(**options),
+        "protocol": mechanism.protocol,
+        "usage": mechanism.usage,
         "paper": {
             "title": card.paper.title,
             "authors": card.paper.authors,

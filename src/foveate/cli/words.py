@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -12,12 +13,18 @@ from rich.console import Console
 from foveate.errors import OptionError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WHERE = (
+    "Where: `residual`, `skip`, `conv`, ..., or a path or glob of module names; by default, "
+    "`conv` for one that stands in the place of convolutions, `residual` for others."
+)
+ELEMENTWISE = "Elementwise work is not counted as MACs; bytes and times tell it"
+MAP = "256x14x14"  # the feature map that costs are told at unless another is asked for
 LARGEST = 2**28  # values of a feature map, 1 GiB of them: more is a slip of the pen
 
 
-def console() -> Console:
-    """Where tables go: as wide as the terminal, or a fixed width for a file."""
-    return Console(width=None if sys.stdout.isatty() else 120)
+def console(*, whole: bool = False) -> Console:
+    """Where tables go: as wide as the terminal, or a fixed width for a file, where ``whole`` breaks no line at all."""
+    return Console(width=None if sys.stdout.isatty() else 10_000 if whole else 120)
 
 
 def print_json(value: Any) -> None:
@@ -35,9 +42,51 @@ def shape_of(text: str) -> tuple[int, int, int]:
         channels, height, width = (int(part) for part in text.lower().replace("×", "x").split("x"))
     except ValueError:
         raise OptionError(f"'{text}' is not a shape; write channels×height×width, as 256x56x56") from None
-    if min(channels, height, width) < 1 or channels * height * width > LARGEST:
-        raise OptionError(f"'{text}' is not a feature map to measure with: sides from 1, {LARGEST:,} values at most")
+    check_map(text, channels, height, width)
     return channels, height, width
+
+
+def check_map(written: str, channels: int, height: int, width: int) -> None:
+    """Refuse a feature map that is empty, or too large to be meant.
+
+    Raises:
+        OptionError: As a person has written it.
+    """
+    if min(channels, height, width) < 1 or channels * height * width > LARGEST:
+        raise OptionError(f"'{written}' is not a feature map to measure with: sides from 1, {LARGEST:,} values at most")
+
+
+def count_of(option: str, text: str | None) -> int | None:
+    """A number of parameters or MACs, as `10000`, `10k`, `1.5M` or `1e6`; ``None`` where nothing was written.
+
+    Raises:
+        OptionError: If it is not a number, or below zero.
+    """
+    if text is None:
+        return None
+    plain = text.strip().replace(",", "").replace("_", "").lower()
+    unit = {"k": 10**3, "m": 10**6, "g": 10**9}.get(plain[-1:], 1)
+    try:
+        value = float(plain[:-1] if unit > 1 else plain) * unit
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise OptionError(f"{option} must be a number from 0, as 10000, 10k, 1.5M or 1e6, not '{text}'")
+    return int(value)
+
+
+def instead_of(channels: int, size: tuple[int, int]) -> str:
+    """What a replacement's cost has to be read beside: that of the convolution that it takes the place of.
+
+    Example:
+        >>> instead_of(8, (2, 2))
+        "instead of a 3×3 convolution's 576 parameters and 2,304 MACs, which are not taken off"
+    """
+    parameters = channels**2 * 9
+    return (
+        f"instead of a 3×3 convolution's {parameters:,} parameters and {parameters * size[0] * size[1]:,} MACs, "
+        "which are not taken off"
+    )
 
 
 def numbers_of(text: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -138,7 +139,7 @@ def choose(
     check_at_least("channels", channels, 1)
     check_size("size", size)
     check_choice("by", by, QUANTITIES)
-    if not budget > 0:
+    if not 0 < budget < math.inf:
         raise OptionError(f"a budget is a share above zero, such as 0.01 for one per cent, not {budget}")
     x = torch.randn(1, channels, *size)
     both = (x, torch.randn(1, channels, *size))
@@ -155,6 +156,8 @@ def choose(
             modules[spec] = module
         except (FoveateError, TypeError) as error:
             refused[str(spec)] = str(error)
+        except RuntimeError as error:  # of torch: what it needs at once is more than the memory
+            refused[str(spec)] = f"it does not run here: {str(error).partition(chr(10))[0]}"
     block = bottleneck(channels).eval()
     everything = {"block": block, **{str(spec): module for spec, module in modules.items()}}
     latencies = _side_by_side(everything, given, rounds)

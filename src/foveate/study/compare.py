@@ -39,7 +39,7 @@ def compare(
     attention: Sequence[str | Spec] = DEFAULT_ATTENTION,
     seeds: int = 3,
     *,
-    at: str = "residual",
+    at: str | None = None,
     start: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -63,7 +63,8 @@ def compare(
             at random; anything else as in :func:`foveate.hosts.build`.
         attention: The mechanisms, each perhaps with options.
         seeds: Runs of each arm.
-        at: Where to attach, as in :func:`foveate.attach`.
+        at: Where, as in :func:`foveate.attach` and :func:`foveate.replace`; where a mechanism of its protocol usually
+            acts, if ``None``: residual joins, skips, convolutions.
         start: How attention starts: ``"paper"`` by default in a random network, ``"identity"`` in a trained one.
         epochs: Passes over the training images.
         batch_size: Images a step.

@@ -53,12 +53,12 @@ def measure_cost(study: Study, material: Material, rounds: int = ROUNDS) -> dict
         latencies = measure_latency(calls, rounds=rounds, device=base.device)
     arms = {
         name: {
-            "parameters": count_parameters(network),
+            "parameters": count_parameters(network, trainable=True),  # without convolutions at rest
             "macs": count_macs(network, example),
             "latency_ms": latencies[name].median * 1e3,
             "latency_p95_ms": latencies[name].p95 * 1e3,
             "latency_ratio": latency_ratio(latencies, name, to=BASELINE),
-            "places": len(attended_places(network)),
+            "places": sum(bool(place.foveate_seats) for place in attended_places(network).values()),
         }
         for name, network in networks.items()
     }

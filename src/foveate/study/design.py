@@ -13,11 +13,15 @@ from typing import Any
 import foveate
 from foveate.errors import OptionError
 from foveate.registry import Spec, get, parse
+from foveate.surgery.put import usual_place
 
 BASELINE = "baseline"
 DEFAULT_ATTENTION = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet")
 # whatever of the package shapes the numbers of a run; how they are measured, counted and shown does not
-SOURCES = ("attention.py", "registry.py", "ops", "catalogue", "hosts", "surgery", "data", "train", "study/run.py")
+SOURCES = (
+    *("attention.py", "fusion.py", "replacement.py", "registry", "ops", "catalogue", "hosts", "surgery", "data"),
+    *("train", "study/run.py"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class RunConfig:
         weights_fingerprint: A hash of them.
         attention: The mechanism with its options; ``None`` for the network as it is.
         start: How the mechanism starts: ``"paper"`` or ``"identity"``.
-        at: Where it is attached.
+        at: Where it acts: as was asked for, or where a mechanism of its protocol usually does.
         data: Name of the data.
         fingerprint: A hash of the data and its splits.
         image_shape: Channels, height and width of the images.
@@ -137,7 +141,8 @@ class Study:
                 if arm.spec is None:
                     yield arm, replace(config, attention=None, start=None, at=None)
                 else:
-                    yield arm, replace(config, attention=arm.name)
+                    at = usual_place(arm.spec) if config.at is None else config.at
+                    yield arm, replace(config, attention=arm.name, at=at)
 
     def shared(self) -> dict[str, Any]:
         """What is the same in every run."""

@@ -16,6 +16,7 @@ from foveate.study.reading import FORMAT
 from foveate.train.batches import Labelled, stacked
 
 MOST = 8
+WEIGHED = (("kernel",), ("tap",), ("in",), ("out",))
 RULE = f"the first test image of each class, classes in order, at most {MOST}; chosen before anything was trained"
 
 
@@ -79,13 +80,19 @@ def capture(
 def _written(maps: Any) -> Iterator[tuple[dict[str, Any], Tensor]]:
     """Gates as they are; of an affinity, what the centre takes and gives: all of it would be the square of the map.
 
-    Weights over other things, such as a memory's slots, branches, or pairs of channels, have no picture on the image:
-    of those only the emphasis is kept.
+    What a convolution's place weighs, kernels, cells, channels and branches, is kept a number each, the mean over
+    channels where they have weights of their own. Other weights, such as those of a memory's slots or of pairs of
+    channels, have no picture: of those only the emphasis is kept.
     """
     for found in maps:
         if found.size is None:
             if set(found.axes) <= {"c", "h", "w"}:
                 yield _entry("gate", found), found.values
+            elif found.axes in WEIGHED:
+                yield _entry("weights", found), found.values.flatten(1)[:, :, None, None]
+            elif set(found.axes) == {"branch", "c"}:
+                branches = found.values.flatten(2) if found.axes[0] == "branch" else found.values.flatten(2).mT
+                yield _entry("weights", found), branches.mean(2)[:, :, None, None]
             continue
         if len(found.size) != 2:
             continue

@@ -12,7 +12,7 @@ import torch
 
 from foveate import __version__, hosts
 from foveate.data import ImageClassification, fashion_mnist, image_folder
-from foveate.errors import OptionError, check_at_least, check_choice
+from foveate.errors import OptionError, PlaceError, check_at_least, check_choice
 from foveate.hosts.weights import SUFFIXES
 from foveate.registry import Spec
 from foveate.study.design import DEFAULT_ATTENTION, RunConfig, Study, arms_of, code_fingerprint, counted
@@ -75,7 +75,7 @@ def prepare(
     attention: tuple[str | Spec, ...] = DEFAULT_ATTENTION,
     seeds: int = 3,
     *,
-    at: str = "residual",
+    at: str | None = None,
     start: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -94,7 +94,8 @@ def prepare(
             ``"none"`` starts at random; anything else as in :func:`foveate.hosts.build`.
         attention: The mechanisms to compare with the network as it is.
         seeds: Runs of each arm.
-        at: Where to attach, as in :func:`foveate.attach`.
+        at: Where, as in :func:`foveate.attach` and :func:`foveate.replace`; where a mechanism of its protocol usually
+            acts, if ``None``.
         start: ``"paper"`` or ``"identity"``; by default the paper's initialisation in a random network, for which it
             is made, and the identity in a trained one, which it leaves as good as it was.
         epochs: Passes over the training images; by default by the rule of :class:`Budget`.
@@ -273,7 +274,13 @@ def _material(study: Study, images: ImageClassification, source: str | Path | No
     else:
         stated: Any = getattr(hosts.build(base.host, classes=2), "pretrained_cfg", None) or {}
         mean, std = tuple(stated.get("mean", IMAGENET_MEAN)), tuple(stated.get("std", IMAGENET_STD))
-    for _, config in study.runs():
+    said: dict[str, list[str]] = {}
+    for arm, config in study.runs():
         if config.seed == study.seeds[0]:
-            build_network(config, len(images.classes), source)
-    return Material(images, source, mean, std)
+            try:
+                build_network(config, len(images.classes), source, said.setdefault(arm.name, []))
+            except (OptionError, PlaceError) as error:
+                raise type(error)(
+                    f"{arm.name} cannot go into {base.host}: {error}; leave it out, or choose another host or place"
+                ) from error
+    return Material(images, source, mean, std, said)

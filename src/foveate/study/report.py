@@ -19,6 +19,8 @@ from foveate.study.strips import places
 
 NARROW, WIDE = 340, 760
 EMBEDDED = "Fashion-MNIST sample"
+NO_ATTENTION = "This network has no attention, and so no maps."
+NO_PICTURE = "This mechanism weighs what has no picture on the image, and so none is shown."
 
 
 def write(out: Path, path: Path | None = None) -> Path:
@@ -174,7 +176,7 @@ def _gallery(results: Results, row: Mapping[str, Any]) -> dict[str, Any]:
         "places": places(tensors["images"], tensors, entries),
         "seed": run["seed"],
         "rule": metadata.get("rule", ""),
-        "note": "" if entries else "This network has no attention, and so no maps.",
+        "note": "" if entries else NO_ATTENTION if row["kind"] is None else NO_PICTURE,
     }
 
 

@@ -11,6 +11,8 @@ from foveate.study.reading import FORMAT
 from foveate.study.run import Material
 from foveate.study.statistics import estimate, paired_difference
 
+# after so many steps running statistics hold less than 0.9¹⁰⁰ = 3·10⁻⁵ of what they began with
+SETTLED = 100
 _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
@@ -123,6 +125,12 @@ def rows_of(study: Study, records: list[dict[str, Any]], cost: dict[str, Any]) -
     return tuple(rows)
 
 
+def _falls_apart(run: dict[str, Any]) -> bool:
+    """Whether the network that was trained is hardly the one that was tested."""
+    learned = run["curves"]["train_accuracy"][-1:]
+    return bool(learned) and learned[0] is not None and learned[0] - run["test"]["accuracy"] > 0.3
+
+
 def notes_on(study: Study, material: Material, records: list[dict[str, Any]], quick: bool) -> list[str]:
     """What to know before believing the rows, in sentences."""
     notes: list[str] = []
@@ -132,6 +140,13 @@ def notes_on(study: Study, material: Material, records: list[dict[str, Any]], qu
         notes.append(
             f"The loss stopped being a number in: {', '.join(diverged)}. Such a run learned nothing, and its accuracy "
             "says nothing; a lower learning rate may help."
+        )
+    steps = base.epochs * (base.train_images // base.batch_size)
+    apart = [f"{run['arm']} with seed {run['seed']}" for run in records if _falls_apart(run)]
+    if apart and steps < SETTLED:
+        notes.append(
+            f"Much worse in evaluation after {steps} steps than while training: {', '.join(apart)}. In evaluation "
+            "norms use running statistics, which may still hold part of what they began with; more epochs decide."
         )
     if quick:
         notes.append(
@@ -145,6 +160,7 @@ def notes_on(study: Study, material: Material, records: list[dict[str, Any]], qu
             f"{_NUMBERS.get(count, str(count)).capitalize()} seeds decide nothing: differences of the same sign in all "
             f"of them come about by chance in 1 of {2 ** (count - 1)} comparisons without any effect."
         )
+    notes += [f"{arm}: {sentence}." for arm, sentences in material.said.items() for sentence in sentences]
     if report.skipped:
         first = report.skipped[0]
         more = f", and {len(report.skipped) - 1} more" if len(report.skipped) > 1 else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -15,13 +17,14 @@ from torch import nn
 
 from foveate import hosts
 from foveate.data import ImageClassification
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, FoveateWarning
 from foveate.measure import Conditions
+from foveate.registry import parse
 from foveate.study.design import Arm, RunConfig, Study
 from foveate.study.folder import Folder
 from foveate.study.progress import Reporter
 from foveate.study.reading import FORMAT, RUN
-from foveate.surgery import attach
+from foveate.surgery.put import put
 from foveate.train.batches import Labelled, Part, generator
 
 
@@ -34,12 +37,14 @@ class Material:
         weights: What to build the host with.
         mean: Of each channel that the host takes, of values from 0 to 1.
         std: Standard deviation of each.
+        said: What was said of each arm when it was built: what is left out, what does not start as the host.
     """
 
     data: ImageClassification
     weights: str | Path | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    said: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
 
     def train(self, count: int) -> Labelled:
         """So many training images, spread evenly over all of them."""
@@ -49,11 +54,19 @@ class Material:
         return Part(self.data.train, tuple(index * all_of_them // count for index in range(count)))
 
 
-def build_network(config: RunConfig, classes: int, weights: str | Path | None) -> nn.Module:
+def build_network(
+    config: RunConfig, classes: int, weights: str | Path | None, said: list[str] | None = None
+) -> nn.Module:
     """The network of a run: the same host for the same seed, whatever is attached to it.
 
     Host and attention are initialised from two random streams, each of its own for every seed; the global stream is
     left as it was.
+
+    Args:
+        config: Of the run.
+        classes: How many the host tells apart.
+        weights: What to build the host with.
+        said: A list for what foveate warns of, in sentences: every arm is built many times, and says it once.
 
     Example:
         >>> from foveate.study.plan import prepare
@@ -62,6 +75,7 @@ def build_network(config: RunConfig, classes: int, weights: str | Path | None) -
         >>> torch.equal(plain.linear.weight, attended.linear.weight)
         True
     """
+    said = [] if said is None else said
     channels = channels_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator("host", config.seed).initial_seed())
@@ -70,7 +84,14 @@ def build_network(config: RunConfig, classes: int, weights: str | Path | None) -
             torch.manual_seed(generator("attention", config.seed).initial_seed())
             example = torch.zeros(1, channels, *config.image_shape[1:])
             start = "paper" if config.start == "paper" else "identity"
-            attach(network, config.attention, at=config.at, start=start, example=example)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                put(network, parse(config.attention), at=config.at, start=start, example=example)
+            for one in caught:
+                if issubclass(one.category, FoveateWarning):
+                    said.append(str(one.message))
+                else:
+                    warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return network
 
 

@@ -15,6 +15,13 @@ from foveate.study.pictures import Picture, encoded, is_photo, shown
 from foveate.study.wording import ends
 
 ALPHA = 0.65
+WEIGHED = {
+    "kernel": "kernels",
+    "tap": "cells of the kernel",
+    "in": "input channels",
+    "out": "output channels",
+    "branch": "branches",
+}
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,8 @@ def _strip(displayed: Sequence[Tensor], values: Tensor, entry: Mapping[str, Any]
     name, what = _words(values, entry)
     if not torch.isfinite(values).all():
         return Strip(name, what, note="Some of its values are not finite numbers, so there is no picture of it.")
-    if entry["what"] == "gate" and values.shape[2:] == (1, 1):
-        return _bars(values.flatten(1), name, what)
+    if entry["what"] == "weights" or (entry["what"] == "gate" and values.shape[2:] == (1, 1)):
+        return _bars(values.flatten(1), name, what, gates=entry["what"] == "gate")
     heats = values.mean(1) if values.ndim == 4 else values
     diverging = entry["what"] == "emphasis"
     if diverging:
@@ -151,6 +158,10 @@ def _words(values: Tensor, entry: Mapping[str, Any]) -> tuple[str, str]:
         verb = "takes from" if what == "takes" else "gives to"
         even = f"{_even(values):.2g}"
         return step or what, f"What the ringed position {verb} every position; spread evenly, {even} each."
+    if what == "weights":
+        several = f"{values.shape[1]} {WEIGHED['branch' if 'branch' in entry['axes'] else entry['axes'][0]]}"
+        mean = ", mean over channels" if "branch" in entry["axes"] else ""
+        return step.removesuffix("_map") or what, f"How each of {several} is weighed{mean}."
     name = f"{step} gate".strip()
     channels = values.shape[1]
     if values.shape[2:] == (1, 1):
@@ -160,31 +171,33 @@ def _words(values: Tensor, entry: Mapping[str, Any]) -> tuple[str, str]:
     return name, "What every position is multiplied by."
 
 
-def _bars(gates: Float[Tensor, "n c"], name: str, what: str) -> Strip:
-    low, high = float(gates.min()), float(gates.max())
+def _bars(values: Float[Tensor, "n c"], name: str, what: str, *, gates: bool) -> Strip:
+    low, high = float(values.min()), float(values.max())
     # gates about one, as after an identity start, are shown by how far they left it; others from zero
-    line = 1.0 if low > 0.75 or high > 1 else 0.0
-    low, high = (min(low, 1.0), max(high, 1.0)) if line else (min(low, 0.0), 1.0)
+    line = 1.0 if gates and (low > 0.75 or high > 1) else 0.0
+    low, high = (min(low, 1.0), max(high, 1.0)) if line else (min(low, 0.0), max(high, 1.0))
     span = high - low or 1.0
-    channels = gates.shape[1]
+    channels = values.shape[1]
     at = 100 * (high - line) / span
 
-    def path(values: Tensor) -> str:
-        tops = [100 * (high - value) / span for value in values.tolist()]
+    def path(heights: Tensor) -> str:
+        tops = [100 * (high - value) / span for value in heights.tolist()]
         return "".join(f"M{index}.1 {at:.4g}V{top:.4g}h.8V{at:.4g}z" for index, top in enumerate(tops))
 
     cells = [
-        Bars(channels, path(values), at, f"{name} for image {number}: from {values.min():.3g} to {values.max():.3g}")
-        for number, values in enumerate(gates, 1)
+        Bars(channels, path(own), at, f"{name} for image {number}: from {own.min():.3g} to {own.max():.3g}")
+        for number, own in enumerate(values, 1)
     ]
-    what += " Bars from 1, which leaves a channel as it is." if line else " Bars from 0, which silences a channel."
+    if gates:
+        what += " Bars from 1, which leaves a channel as it is." if line else " Bars from 0, which silences a channel."
     note = ""
-    if len(gates) > 1:
-        moves = float(gates.std(0).mean())
+    if len(values) > 1:
+        moves = float(values.std(0).mean())
+        one, all_of_them = ("a channel’s gate", "the gates") if gates else ("a weight", "the weights")
         note = (
-            f"From image to image a channel’s gate moves by {moves:.2g} (mean standard deviation)."
+            f"From image to image {one} moves by {moves:.2g} (mean standard deviation)."
             if moves >= 0.005
-            else "From image to image the gates hardly move: by less than 0.005."
+            else f"From image to image {all_of_them} hardly move: by less than 0.005."
         )
     return Strip(name, what, cells, *ends(low, high), note=note)
 
