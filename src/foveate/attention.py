@@ -40,6 +40,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.ops.gate import gate
+
 
 class Map(nn.Identity):
     """The named point where attention weights pass: look at them here, or take gradients with respect to them.
@@ -155,7 +157,7 @@ class Gate(Attention):
         context: Any,  # noqa: ARG002
     ) -> Float[Tensor, "b c h w"]:
         """Apply the weights."""
-        return x * weights
+        return gate(x, weights)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Gather, weigh, recalibrate."""
@@ -189,7 +191,7 @@ class Gates(Attention):
     ) -> Float[Tensor, "b c h w"]:
         """Apply the weights: one after the other, unless a mechanism's paper does otherwise."""
         for factor in weights.values():
-            x = x * factor
+            x = gate(x, factor)
         return x
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -15,8 +15,7 @@ from foveate.ops.precision import full_precision
 def adaptive_mean(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c s t"]:
     """The mean of each of s × t windows, in at least float32, rounded to the features' type.
 
-    Window i of s over h rows begins at row ``i·h // s`` and ends before row ``(i + 1)·h / s``, rounded up: windows
-    overlap where s does not divide h, and repeat rows where s is the larger. These are the values of
+    Where a window begins and ends :func:`windows` says. These are the values of
     ``torch.nn.functional.adaptive_avg_pool2d``, by two matrix products, whose gradient is deterministic on every
     device and which ONNX has for maps of any size. The mean of equal values is that value to the bit.
 
@@ -35,16 +34,30 @@ def _adaptive_mean(x: Tensor, size: tuple[int, int]) -> Tensor:
     device = x.device.type
     with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
         full = full_precision(x)
-        rows = _windows(x.shape[2], size[0], full)
-        columns = _windows(x.shape[3], size[1], full)
+        rows = windows(x.shape[2], size[0], full)
+        columns = windows(x.shape[3], size[1], full)
         # the counts divide the sums: shares that are rounded first would not add up to one
         means = (rows @ full) / rows.sum(1)[:, None]
         means = (means @ columns.T) / columns.sum(1)
     return means.to(x.dtype)
 
 
-def _windows(length: int, count: int, like: Tensor) -> Tensor:
-    """Which of so many positions are in which of so many windows, as ones and zeros."""
+def windows(length: int, count: int, like: Tensor) -> Float[Tensor, "count length"]:
+    """Which of so many positions are in which of so many windows that cover them, as ones and zeros.
+
+    Window i of s over h positions begins at position ``i·h // s`` and ends before ``(i + 1)·h / s``, rounded up:
+    windows overlap where s does not divide h, and repeat positions where s is the larger.
+
+    Args:
+        length: How many positions there are.
+        count: How many windows.
+        like: A tensor of the type and on the device that are wanted.
+
+    Example:
+        >>> windows(3, 2, torch.zeros(()))
+        tensor([[1., 1., 0.],
+                [0., 1., 1.]])
+    """
     window = torch.arange(count, device=like.device)[:, None]
     position = torch.arange(length, device=like.device)
     inside = (position >= window * length // count) & (position * count < (window + 1) * length)

@@ -42,9 +42,27 @@ class Temperature(nn.Module):
         """Count, in training, and return the present value in the type of what it will divide."""
         return _present(self.num_batches_tracked, self.start, self.steps, self.training, like)
 
+    @property
+    def done(self) -> int | None:
+        """How many steps it has fallen; ``None`` on the meta device."""
+        counter = self.num_batches_tracked
+        return None if counter.is_meta else min(int(counter), self.steps)
+
+    @property
+    def present(self) -> float | None:
+        """The present value; ``None`` on the meta device."""
+        return None if self.done is None else 1 + (self.start - 1) * (1 - self.done / self.steps)
+
     def extra_repr(self) -> str:
-        """First value and steps."""
-        return f"{self.start} to 1 in {self.steps} steps"
+        """The present value, the first and the last one, and how far it has come.
+
+        Example:
+            >>> Temperature(30.0, 50_040)
+            Temperature(30.0 of 30 → 1, 0 of 50,040 steps)
+        """
+        if self.done is None or self.present is None:
+            return f"{self.start:g} → 1, {self.steps:,} steps"
+        return f"{self.present:.1f} of {self.start:g} → 1, {self.done:,} of {self.steps:,} steps"
 
 
 def _present(counter: Tensor, start: float, steps: int, training: bool, like: Tensor) -> Tensor:

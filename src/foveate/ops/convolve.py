@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.layout import laid_like
+
 Pair = tuple[int, int]
 
 
@@ -44,6 +46,28 @@ def convolve_each(
     return _convolve_each(x, weight, bias, stride, padding, dilation, groups)
 
 
+def convolve_mixed(
+    x: Float[Tensor, "b i h w"],
+    weights: Float[Tensor, "b n"],
+    kernels: Float[Tensor, "n o j kh kw"],
+    biases: Float[Tensor, "n o"] | None = None,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Float[Tensor, "b o p q"]:
+    """Convolve every sample with its own weighted sum of the same kernels, and of their biases.
+
+    Example:
+        >>> x, kernels = torch.ones(1, 1, 1, 1), torch.ones(2, 1, 1, 1, 1)
+        >>> convolve_mixed(x, torch.tensor([[0.5, 2.0]]), kernels, torch.ones(2, 1)).flatten()
+        tensor([5.])
+    """
+    bias = None if biases is None else weights.to(biases.dtype) @ biases
+    return _convolve_each(x, mix_kernels(weights, kernels), bias, stride, padding, dilation, groups)
+
+
 def _convolve_each(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Tensor:
@@ -61,11 +85,7 @@ def _convolve_each(
         groups=batch * groups,
     )
     y = y.reshape(batch, weight.shape[1], y.shape[2], y.shape[3])
-    # the samples' channels were laid side by side, which undoes channels_last; a graph holds no memory format
-    last = torch.channels_last
-    if not torch.compiler.is_compiling() and not x.is_contiguous() and x.is_contiguous(memory_format=last):
-        return y.contiguous(memory_format=last)
-    return y
+    return laid_like(y, x)  # the samples' channels were laid side by side, which undoes channels_last
 
 
 def _tap_by_tap(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Tensor:
@@ -89,4 +109,4 @@ def _tap_by_tap(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation
     return sum(parts[1:], parts[0]).flatten(1, 2).unflatten(2, (height, width))
 
 
-torch.fx.wrap("_convolve_each")  # FX cannot follow a branch on a memory format
+torch.fx.wrap("_convolve_each")  # FX cannot follow the sizes that it computes with

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.adaptive import windows
 from foveate.ops.precision import full_precision
 
 # Frequencies are those of a side of seven; on a longer one they are so many times higher.
@@ -45,10 +46,8 @@ def _profiles(frequencies: list[int], bins: int, length: int, like: Tensor) -> T
     """What every position of a side counts for at each frequency, frequencies × length."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     index = torch.arange(bins, device=like.device)
-    position = torch.arange(length, device=like.device)
-    first, end = index * length // bins, ((index + 1) * length + bins - 1) // bins
-    inside = (position >= first[:, None]) & (position < end[:, None])
-    shares = inside.to(dtype) / (end - first)[:, None]
+    inside = windows(length, bins, torch.zeros((), dtype=dtype, device=like.device))
+    shares = inside / inside.sum(1, keepdim=True)
 
     waves = torch.arange(SIDE, device=like.device, dtype=dtype)[:, None]
     height = ((1 + (waves > 0).to(dtype)) / bins).sqrt()

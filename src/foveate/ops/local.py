@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.layout import laid_like
 from foveate.ops.precision import full_precision
 
 Pair = tuple[int, int]
@@ -64,12 +65,7 @@ def _local_sum(
         else:
             part = seen.unflatten(1, (groups, each)) * weights[:, :, None, tap]
         parts = [parts[0] + part] if parts else [part]
-    y = parts[0].flatten(1, 2).to(x.dtype)
-    # groups beside the channels undo channels_last; a graph holds no memory format
-    last = torch.channels_last
-    if not torch.compiler.is_compiling() and not x.is_contiguous() and x.is_contiguous(memory_format=last):
-        return y.contiguous(memory_format=last)
-    return y
+    return laid_like(parts[0].flatten(1, 2).to(x.dtype), x)  # groups beside the channels undo channels_last
 
 
-torch.fx.wrap("_local_sum")  # FX cannot follow a branch on a memory format
+torch.fx.wrap("_local_sum")  # FX cannot follow the sizes that it computes with

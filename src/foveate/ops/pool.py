@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.graph import eager
+from foveate.ops.matmul import full_matmul
+from foveate.ops.maximum import first_max
 from foveate.ops.precision import full_precision
+from foveate.ops.strips import is_channels_last
 
 GlobalPool = Callable[[Tensor], Tensor]
 
@@ -19,9 +25,31 @@ def global_mean(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]:
     return _mean(x)
 
 
+def weighted_sum(x: Float[Tensor, "b c h w"], weights: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c"]:
+    """The sum over positions, weighted by the same weights for all channels, in at least float32.
+
+    Example:
+        >>> weighted_sum(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[0.5, 2.0]]]]))
+        tensor([[6.5000]])
+    """
+    return _weighted_sum(x, weights)
+
+
+def project_channels(
+    x: Float[Tensor, "b c h w"], weight: Float[Tensor, "1 c 1 1"], bias: Float[Tensor, 1] | None = None
+) -> Float[Tensor, "b 1 h w"]:
+    """A 1×1 convolution to one channel, as the product with a vector that it is.
+
+    Example:
+        >>> project_channels(torch.ones(1, 3, 1, 1), torch.full((1, 3, 1, 1), 2.0)).item()
+        6.0
+    """
+    return _project_channels(x, weight, bias)
+
+
 def global_max(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]:
     """The maximum over positions. Where several are equal, the first one gets the gradient."""
-    return x.flatten(2).max(2).values
+    return first_max(x.flatten(2), 2)
 
 
 def global_l2(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]:
@@ -39,13 +67,36 @@ def global_logsumexp(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]
 
 
 def _mean(x: Tensor) -> Tensor:
-    return x.mean(tuple(range(2, x.ndim)))
+    positions = tuple(range(2, x.ndim))
+    if torch.is_grad_enabled() and x.requires_grad and eager(x):
+        # the gradient of a mean is written out at the map's size; that of a sum is one number a channel, repeated
+        full = torch.promote_types(x.dtype, torch.float32)
+        return (x.sum(positions, dtype=full) / math.prod(x.shape[2:])).to(x.dtype)
+    return x.mean(positions)
 
 
 def _sum(x: Tensor) -> Tensor:
     return x.sum(tuple(range(2, x.ndim)))
 
 
+def _weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
+    if eager(x, weights) and is_channels_last(x):
+        return full_matmul(weights.flatten(2), x.permute(0, 2, 3, 1).flatten(1, 2)).squeeze(1)
+    return full_matmul(x.flatten(2), weights.flatten(2).transpose(1, 2)).squeeze(2)
+
+
+def _project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not eager(x, weight) or torch.is_autocast_enabled(x.device.type):
+        return F.conv2d(x, weight, bias)
+    if is_channels_last(x):
+        logits = (x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) @ weight.flatten()).view(x.shape[0], 1, *x.shape[2:])
+    else:
+        logits = (weight.flatten(1).expand(x.shape[0], 1, -1) @ x.flatten(2)).unflatten(2, x.shape[2:])
+    return logits if bias is None else logits + bias
+
+
+torch.fx.wrap("_weighted_sum")  # FX cannot follow a branch on a layout
+torch.fx.wrap("_project_channels")
 torch.fx.wrap("_mean")  # FX cannot count the axes of a map that it has not seen
 torch.fx.wrap("_sum")
 

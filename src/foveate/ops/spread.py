@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.graph import eager
 from foveate.ops.precision import full_precision
 
 
@@ -24,6 +25,23 @@ def squared_deviations(
         ([1.0, 1.0], 2.0)
     """
     return _squared_deviations(x)
+
+
+def standardised_squares(x: Float[Tensor, "b c *positions"], regulariser: float) -> Float[Tensor, "b c *positions"]:
+    """Each position's squared distance from its channel's mean, over the channel's variance plus a number.
+
+    The variance divides by one less than the positions; a map of one position has none, and its distance is zero. On
+    the CPU the gradient is one formula that holds the map, and nothing else of its size, from the forward pass.
+
+    Args:
+        x: The map.
+        regulariser: What is added to the variance.
+
+    Example:
+        >>> standardised_squares(torch.tensor([[[[1.0, 3.0]]]]), 2.0)
+        tensor([[[[0.2500, 0.2500]]]])
+    """
+    return _standardised_squares(x, regulariser)
 
 
 def standard_deviation(x: Float[Tensor, "*axes"], dims: tuple[int, ...]) -> Float[Tensor, "*left"]:
@@ -45,6 +63,42 @@ def _squared_deviations(x: Tensor) -> tuple[Tensor, Tensor]:
     return squares, squares.sum(positions, keepdim=True) / _freedom(x, positions)
 
 
+def _standardised_squares(x: Tensor, regulariser: float) -> Tensor:
+    full = full_precision(x)
+    if eager(full):
+        return _StandardisedSquares.apply(full, regulariser)
+    squares, variance = _squared_deviations(full)
+    return squares / (variance + regulariser)
+
+
+class _StandardisedSquares(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, regulariser: float) -> Tensor:
+        positions = tuple(range(2, x.ndim))
+        mean = x.mean(positions, keepdim=True)
+        squares = (x - mean).square_()
+        scale = 1 / (squares.sum(positions, keepdim=True) / _freedom(x, positions) + regulariser)
+        ctx.save_for_backward(x, mean, scale)
+        ctx.regulariser = regulariser
+        return squares.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (upstream,) = gradients
+        x, mean, scale = ctx.saved_tensors
+        positions = tuple(range(2, x.ndim))
+        if torch.is_grad_enabled():  # second derivatives, by the clear form
+            squares, variance = _squared_deviations(x)
+            y = squares / (variance + ctx.regulariser)
+            return torch.autograd.grad(y, x, upstream, create_graph=True)[0], None
+        distances = x - mean
+        first = upstream * distances  # through the square, half of it
+        # through the variance: all squares of the channel shrink together
+        shrink = (first * distances).sum(positions, keepdim=True) * scale.square() / _freedom(x, positions)
+        first.sub_(first.mean(positions, keepdim=True)).mul_(2 * scale)  # the mean moves with every position
+        return first.addcmul_(distances, shrink, value=-2), None
+
+
 def _standard_deviation(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     x = full_precision(x)
     squares = (x - x.mean(dims, keepdim=True)).square().sum(dims)
@@ -63,4 +117,5 @@ def _freedom(x: Tensor, dims: tuple[int, ...]) -> Any:
 
 
 torch.fx.wrap("_squared_deviations")  # FX cannot count the axes of a map that it has not seen
+torch.fx.wrap("_standardised_squares")
 torch.fx.wrap("_standard_deviation")

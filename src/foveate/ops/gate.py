@@ -1,0 +1,77 @@
+"""Multiplying a map by weights that are smaller than it, with no memory of the map's size besides the gradient's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from foveate.ops.graph import eager
+from foveate.ops.strips import column_means, is_channels_last, row_means
+
+
+def gate(x: Float[Tensor, "b c *positions"], weights: Float[Tensor, "b _ *_"]) -> Float[Tensor, "b c *positions"]:
+    """The map times the weights, which are broadcast over it.
+
+    The gradient of the weights is a sum over what they were broadcast to, and PyTorch writes out what is summed. Here
+    that memory becomes the gradient of the map: one allocation less, and it is in the cache already. Second
+    derivatives, transforms of functions and captured graphs get the plain product.
+
+    Args:
+        x: The map.
+        weights: One weight for each element of the map, or for all along an axis of length one.
+
+    Example:
+        >>> gate(torch.ones(1, 2, 1, 2), torch.tensor([[[[3.0]], [[4.0]]]]))
+        tensor([[[[3., 3.]],
+        <BLANKLINE>
+                 [[4., 4.]]]])
+    """
+    return _gate(x, weights)
+
+
+def _gate(x: Tensor, weights: Tensor) -> Tensor:
+    worthwhile = x.requires_grad and weights.requires_grad and weights.numel() < x.numel() and x.dtype == weights.dtype
+    if worthwhile and torch.is_grad_enabled() and eager(x, weights):
+        return _Gate.apply(x, weights)
+    return x * weights
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, weights: Tensor) -> Tensor:
+        return x * weights
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (upstream,) = gradients
+        x, weights = ctx.saved_tensors
+        wanted, weighted = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # second derivatives: nothing may be written over
+            return (
+                upstream * weights if wanted else None,
+                (upstream * x).sum_to_size(weights.shape) if weighted else None,
+            )
+        product = upstream * x
+        total = _sum_to(product, weights.shape) if weighted else None
+        return torch.mul(upstream, weights, out=product) if wanted else None, total
+
+
+def _sum_to(product: Tensor, shape: Sequence[int]) -> Tensor:
+    """Sums over the axes that the shape has a length of one in, where channels_last has a quicker way by that."""
+    alone = [dim for dim in range(product.ndim) if shape[dim] == 1 and product.shape[dim] > 1]
+    if is_channels_last(product) and alone == [3]:
+        return (row_means(product) * product.shape[3])[:, :, :, None]
+    if is_channels_last(product) and alone == [2]:
+        return (column_means(product) * product.shape[2])[:, :, None]
+    return product.sum_to_size(shape)
+
+
+torch.fx.wrap("_gate")  # FX cannot follow a branch on what needs a gradient
