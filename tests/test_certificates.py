@@ -32,6 +32,15 @@ def test_it_is_current_and_complete(name: str) -> None:
         assert certificate.authors.output < (1e-5 if certificate.authors.gradients is None else 1e-11)
 
 
+@pytest.mark.parametrize("name", foveate.names())
+def test_it_does_not_call_released_what_was_not(name: str) -> None:
+    for line in certificate_of(name).lines():
+        if line.startswith("equals released code"):
+            assert not any(
+                words in line for words in ("compared with", "no code was released", "released no code", "was not run")
+            )
+
+
 def test_a_mechanism_of_ones_own_has_none() -> None:
     with pytest.raises(FoveateError, match="no mechanism called"):
         certificate_of("mine")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import foveate
 from foveate.errors import FoveateError, OptionError
@@ -96,3 +97,48 @@ def test_bottleneck_attention_refuses_other_sizes_and_groups() -> None:
         foveate.create("bottleneck_attention", 8, size=(5, 5))(torch.randn(1, 8, 5, 6))
     with pytest.raises(OptionError, match="relates all channels of a head"):
         foveate.create("bottleneck_attention", ConvShape(8, 8, groups=2), size=(5, 5))
+
+
+def alone(height: int, width: int, channels: int = 4, **options: bool) -> nn.Module:
+    """One head whose queries are ones and whose keys are zeros: positions alone decide."""
+    module = foveate.create("bottleneck_attention", channels, size=(height, width), heads=1, **options).double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+        module.qkv.weight[:channels, 0] = 1.0
+    return module
+
+
+def looked(module: nn.Module) -> torch.Tensor:
+    """The weights, source by target, for a map of ones."""
+    (weights,) = weights_of(module, torch.ones(1, 4, *module.fixed_size, dtype=torch.float64)).values()
+    return weights[0]
+
+
+def test_bottleneck_attention_looks_to_the_right_with_the_embeddings_of_the_right() -> None:
+    """And down with those of below; embeddings lie from the farthest on one side to the farthest on the other."""
+    for table, target, source in (("columns", 4, 5), ("rows", 4, 7)):
+        module = alone(3, 3)
+        with torch.no_grad():
+            getattr(module, table)[3] = 100.0  # one step; 2 is no step
+        weights = looked(module)
+        line = [s for s in range(9) if (s % 3 == 2 if table == "columns" else s // 3 == 2)]
+        torch.testing.assert_close(weights[line, target].sum(), torch.tensor(1.0, dtype=torch.float64))
+        assert weights[source, target] > 0.3
+
+
+def test_bottleneck_attention_divides_its_products_with_positions_unless_told_not_to() -> None:
+    found = []
+    for scale in (True, False):
+        module = alone(1, 2, scale_positions=scale)
+        with torch.no_grad():
+            module.columns[2] = 0.25  # times four channels: a product of one with what is to the right
+        weights = looked(module)
+        found.append((weights[1, 0] / weights[0, 0]).log())
+    torch.testing.assert_close(torch.stack(found), torch.tensor([0.5, 1.0], dtype=torch.float64))
+
+
+def test_bottleneck_attention_is_as_large_as_its_projection_and_its_embeddings() -> None:
+    """Three times inputs × outputs, and an embedding of a head's width for every distance along each axis."""
+    module = foveate.create("bottleneck_attention", ConvShape(16, 32, kernel_size=(3, 3), padding=(1, 1)), size=(7, 5))
+    assert sum(p.numel() for p in module.parameters()) == 3 * 16 * 32 + (2 * 7 - 1 + 2 * 5 - 1) * 8

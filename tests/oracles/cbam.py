@@ -11,10 +11,12 @@ import itertools
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
 import foveate
+from foveate.surgery import attach
 from tests.support.oracles import BATCH, Options, product
 from tests.support.weights import fill, gate, has_deviation, logit, weights_of
 
@@ -263,3 +265,28 @@ def test_cbam_at_ties_of_a_maximum_the_first_gets_the_gradient() -> None:
     expected[0] += 3 * (gate_of * (1 - gate_of)).item()
     assert x.grad is not None
     torch.testing.assert_close(x.grad.flatten(), expected)
+
+
+def test_cbam_pools_by_the_mean_and_by_the_maximum_and_not_twice_by_the_mean() -> None:
+    module = foveate.create("cbam", 1, parts="channel")
+    fill(module.channel.fc1, 1.0)
+    fill(module.channel.fc2, 1.0)
+    weights = gate(module, torch.tensor([[[[1.0, 3.0]]]]))
+    torch.testing.assert_close(weights.flatten(), torch.tensor([2.0 + 3.0]).sigmoid())
+
+
+def test_cbam_looks_at_7_by_7_positions_and_adds_no_features_of_its_own() -> None:
+    """A copy looks at 49×49 and adds the features to what it returns."""
+    module = foveate.create("cbam", 4).eval()
+    assert module.spatial.conv.kernel_size == (7, 7)
+    fill(module.channel.fc2, -1000.0, "bias")  # gates of zero
+    assert not module(torch.randn(2, 4, 5, 6)).any()
+
+
+@pytest.mark.parametrize(("host", "millions"), [("resnext50_32x4d", 27.56), ("resnext101_32x4d", 48.96)])
+def test_cbam_in_resnexts_has_the_parameters_of_the_papers_table(host: str, millions: float) -> None:
+    x = torch.empty(1, 3, 224, 224, device="meta")
+    with torch.device("meta"):
+        model = timm.create_model(host).eval()
+    attach(model, "cbam", start="paper", example=x)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions

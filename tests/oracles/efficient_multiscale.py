@@ -11,9 +11,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 import foveate
 from foveate.errors import OptionError
+from foveate.measure import count_macs
+from foveate.surgery import attach
 from tests.support.oracles import Options, product
 from tests.support.weights import gate
 
@@ -130,3 +133,23 @@ def test_ema_weighs_each_branch_by_the_other() -> None:
 
 def test_ema_runs_on_one_sample_of_one_position() -> None:
     assert foveate.create("ema", 1).eval()(torch.randn(1, 1, 1, 1)).isfinite().all()
+
+
+def test_ema_normalises_every_channel_of_a_group_by_itself() -> None:
+    module = foveate.create("ema", 8, factor=2)
+    assert (module.gn.num_groups, module.gn.num_channels) == (4, 4)
+    x = torch.randn(1, 8, 5, 6)
+    gated = module.gather(x).gated
+    torch.testing.assert_close(gated.mean((2, 3)), torch.zeros(2, 4), rtol=0, atol=1e-5)
+    assert ((gated.var((2, 3), correction=0) - 1).abs() < 1e-2).all()
+
+
+def test_ema_in_resnet_50_has_the_multiply_accumulates_of_its_convolutions_and_of_its_products() -> None:
+    """5.0276 billion in convolutions and linear layers; each branch's product takes one for every feature beside."""
+    x = torch.empty(1, 3, 224, 224, device="meta")
+    with torch.device("meta"):
+        model = torchvision.models.resnet50(weights=None).eval()
+    attach(model, "ema", start="paper", example=x)
+    stages = ((3, 256, 56), (4, 512, 28), (6, 1024, 14), (3, 2048, 7))
+    products = sum(2 * blocks * channels * side**2 for blocks, channels, side in stages)
+    assert f"{(count_macs(model, x) - products) / 1e9:.4f}" == "5.0276"

@@ -13,9 +13,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import foveate
 from foveate.errors import OptionError
+from foveate.surgery import attach, parameter_groups
 from tests.support.oracles import Options, product
 from tests.support.weights import filled, gate
 
@@ -115,3 +117,13 @@ def test_gated_channel_has_a_finite_gradient_on_an_empty_map() -> None:
         filled(foveate.create("gated_channel", 4, norm=norm))(x).sum().backward()
         assert x.grad is not None
         assert x.grad.isfinite().all()
+
+
+def test_gated_channels_numbers_are_spared_weight_decay() -> None:
+    """The authors decay no β; decay would pull α, which starts at one, to zero as well."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    attach(model, "gated_channel", at="1", example=torch.randn(1, 3, 9, 9))
+    groups = {group["name"]: group for group in parameter_groups(model, lr=0.1, weight_decay=1e-4)}
+    assert "attention" not in groups
+    assert sorted(p.numel() for p in groups["attention_no_decay"]["params"]) == [8, 8, 8]
+    assert groups["attention_no_decay"]["weight_decay"] == 0

@@ -254,3 +254,13 @@ def test_ge_with_a_global_kernel_says_which_size_it_is_tied_to(variant: str) -> 
         module(torch.randn(1, 4, 5, 7))
     with pytest.raises(OptionError, match=r"kernel as large as the map: give the map's size"):
         foveate.create("ge", 4, variant=variant, extent="global")
+
+
+@pytest.mark.parametrize(("extent", "steps"), [(2, 1), (4, 2), (8, 3)])
+def test_ge_theta_has_a_convolution_and_a_norm_of_its_own_for_every_halving(extent: int, steps: int) -> None:
+    """A copy repeats one module, begins with the ReLU, and normalises before it convolves."""
+    module = foveate.create("ge", 8, variant="theta", extent=extent)
+    kinds = ["Conv2d", "BatchNorm2d", "ReLU"] * steps
+    assert [type(layer).__name__ for layer in module.pool] == kinds[:-1]
+    assert len(set(map(id, module.pool))) == len(kinds) - 1
+    assert sum(parameter.numel() for parameter in module.parameters()) == steps * 8 * (9 + 2)

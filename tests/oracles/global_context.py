@@ -30,6 +30,11 @@ VARIANTS = {
     "global_context:fusion=mul,pooling=avg": 1,
 }
 CAPTURED = ("global_context:fusion=both",)
+# theirs, less the bias of each block's mask, which its softmax cancels (named on the card)
+RESNETS = [
+    (50, "gc", 28_105_032 - 16),
+    (50, "gc:reduction=4", 35_658_360 - 16),
+]
 REFUSED = [
     ("gc:pooling=max", {}, "'attention', 'avg'"),
     ("gc:fusion=concat", {}, "'add', 'mul', 'both'"),
@@ -132,3 +137,12 @@ def test_global_context_has_the_parameters_of_the_authors_block() -> None:
         module = foveate.create("gc", channels, device="meta")
         ours = sum(parameter.numel() for parameter in module.parameters())
         assert ours + 1 == expected, channels  # their mask has a bias, which its softmax cancels (named on the card)
+
+
+def test_global_context_in_the_last_three_stages_has_the_parameters_of_the_papers_resnet_50() -> None:
+    """28.08 M in the paper's table: 28,078,773 with a bias for each of the thirteen masks."""
+    with torch.device("meta"):
+        blocks = [foveate.create("gc", c) for c, count in ((512, 4), (1024, 6), (2048, 3)) for _ in range(count)]
+    total = 25_557_032 + sum(parameter.numel() for block in blocks for parameter in block.parameters())
+    assert total + len(blocks) == 28_078_773
+    assert round(total / 1e6, 2) == 28.08

@@ -18,7 +18,7 @@ from foveate.replacement import ConvShape
 from foveate.testing.gradients import stuck_at_start
 from tests.support.convolution import normed
 from tests.support.oracles import EPS, Options, randomise
-from tests.support.weights import gate
+from tests.support.weights import fill, gate
 
 POINTWISE = 40  # norm
 EVERY = 5
@@ -166,3 +166,17 @@ def test_involution_takes_over_a_depthwise_convolution(bias: bool) -> None:
 def test_involution_refuses_convolutions_that_it_cannot_stand_for(shape: ConvShape, why: str) -> None:
     with pytest.raises(OptionError, match=why):
         foveate.create("involution", shape)
+
+
+def test_involution_has_a_norm_and_a_relu_between_its_two_layers() -> None:
+    """A copy has neither norm: there the kernels are those of the features' size."""
+    module = foveate.create("involution", 8, group_channels=8).eval()
+    torch.nn.init.normal_(module.span.bias)
+    fill(module.norm, 0.0)
+    fill(module.norm, -1.0, "bias")  # nothing passes the ReLU behind it
+    weights = gate(module, torch.randn(2, 8, 4, 5))
+    torch.testing.assert_close(weights, module.span.bias.detach()[:, None, None].expand_as(weights))
+    fill(module.norm, 1.0, "bias")
+    weights = gate(module, torch.randn(2, 8, 4, 5))
+    expected = module.span.weight.detach().sum((1, 2, 3)) + module.span.bias.detach()
+    torch.testing.assert_close(weights, expected[:, None, None].expand_as(weights))

@@ -3,7 +3,8 @@
 y = (Σᵢ α_wi ⊙ α_fi ⊙ α_ci ⊙ α_si ⊙ Wᵢ) * x, the four attentions from one vector: the mean of the map through a fully
 connected layer, batch normalisation and a ReLU, then one head each: softmax over the kernels, sigmoid for the filters,
 the channels and the taps. All kernels share the last three, as in the released code. Logits are divided by a
-temperature, which falls linearly to 1 with the number of training steps.
+temperature, which falls linearly to 1 with the number of training steps. All is multiplied by the state's `gain`, which
+is 1 in the paper and where it does not say otherwise.
 """
 
 from __future__ import annotations
@@ -89,21 +90,25 @@ def oracle(
             mixed = mixed * sigmoid(logits("output")[b])[:, None, None, None]
         mixed = mixed * sigmoid(logits("input")[b])[None, :, None, None]
         mixed = mixed * sigmoid(logits("tap")[b]).reshape(3, 3)
-        y[b] = convolved(x[b], mixed, padding=(1, 1))
+        y[b] = convolved(x[b], mixed * state.get("gain", 1.0), padding=(1, 1))
     return y
 
 
-def test_odconv_has_the_parameters_of_the_published_resnet50() -> None:
-    """90.67 M with four kernels (README of OSVAI/ODConv): in every convolution but the first and the shortcuts'."""
+@pytest.mark.parametrize(
+    ("depth", "kernels", "millions"),
+    [(18, 1, 11.94), (18, 4, 44.90), (50, 1, 28.64), (50, 4, 90.67), (101, 1, 50.82), (101, 2, 90.44)],
+)
+def test_odconv_has_the_parameters_of_the_published_resnets(depth: int, kernels: int, millions: float) -> None:
+    """README of OSVAI/ODConv: in every convolution but the first and the shortcuts'."""
     with torch.device("meta"):
-        model = torchvision.models.resnet50(weights=None)
+        model = getattr(torchvision.models, f"resnet{depth}")(weights=None)
     total = sum(p.numel() for p in model.parameters())
     for path, conv in model.named_modules():
         if isinstance(conv, nn.Conv2d) and path != "conv1" and "downsample" not in path:
             with torch.device("meta"):
-                module = foveate.create("odconv", ConvShape.of(conv))
+                module = foveate.create("odconv", ConvShape.of(conv), kernels=kernels)
             total += sum(p.numel() for p in module.parameters()) - conv.weight.numel()
-    assert round(total / 1e6, 2) == 90.67
+    assert round(total / 1e6, 2) == millions
 
 
 def test_odconv_trains_on_one_image_where_the_authors_norm_raises() -> None:
@@ -146,6 +151,22 @@ def test_odconv_temperature_is_in_the_state_and_falls_by_itself() -> None:
     again.load_state_dict(module.state_dict())
     assert again.temperature(x) == 1.0
     assert torch.equal(again(x), module.eval()(x))
+
+
+def test_odconv_makes_up_for_its_scales_by_a_gain_that_is_saved() -> None:
+    module = foveate.create("odconv", 4, dtype=torch.float64).eval()
+    assert module.gain == 1.0
+    conv = module.shape.convolution().double()
+    assert module.take_over(conv) is None
+    assert all(torch.equal(kernel, conv.weight.flatten(1)) for kernel in module.weight)
+    again = foveate.create("odconv", 4, dtype=torch.float64).eval()
+    again.load_state_dict(module.state_dict())
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(again(x), conv(x))
+    expected = oracle(x.numpy(), {key: value.numpy() for key, value in again.state_dict().items()})
+    torch.testing.assert_close(again(x), torch.from_numpy(expected))
+    again.reset_parameters()
+    assert again.gain == 1.0
 
 
 @pytest.mark.parametrize("kernels", [1, 2, 3, 4])

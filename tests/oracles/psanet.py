@@ -275,3 +275,18 @@ def test_a_compact_psanet_says_which_size_it_is_tied_to() -> None:
     module = foveate.create("psanet", 8, size=(5, 6), compact=True)
     with pytest.raises(FoveateError, match=r"tied to maps of 5×6.*got 6×6.*compact=false"):
         module(torch.randn(1, 8, 6, 6))
+
+
+@pytest.mark.parametrize("branch", ["collect", "distribute"])
+def test_compact_psanet_reads_its_channels_as_sources_when_it_collects_and_as_targets_when_it_distributes(
+    branch: str,
+) -> None:
+    """As the authors' op has it; another library's head has them the other way round."""
+    module = filled(foveate.create("psanet", 8, size=(2, 3), branches=branch, shrink=1, compact=True, softmax=False))
+    fill(module.attention[3], 0.0)
+    with torch.no_grad():
+        module.attention[3].weight[4] = 1.0  # the fifth position's channel alone says anything
+    (table,) = weights_of(module, torch.randn(1, 8, 2, 3).abs()).values()
+    said = (table[0] != 0).nonzero()[:, 0 if branch == "collect" else 1]
+    assert len(said) > 0
+    assert (said == 4).all()

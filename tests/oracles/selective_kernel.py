@@ -17,7 +17,7 @@ import foveate
 from foveate.replacement import ConvShape
 from tests.support.convolution import convolved, normed
 from tests.support.oracles import Options
-from tests.support.weights import gate
+from tests.support.weights import fill, gate
 
 POINTWISE = 60  # two norms, softmax
 EVERY = 5
@@ -126,3 +126,24 @@ def test_selective_kernel_says_why_it_refuses_a_convolution() -> None:
             assert sentence in str(error)
         else:
             raise AssertionError(shape)
+
+
+def test_selective_kernel_has_a_norm_and_a_relu_in_its_bottleneck() -> None:
+    """Where nothing passes the ReLU, all branches have equal shares; copies without it give others."""
+    module = foveate.create("sk", 8).eval()
+    fill(module.norm, 0.0)
+    fill(module.norm, -1.0, "bias")
+    weights = gate(module, torch.randn(2, 8, 5, 5))
+    torch.testing.assert_close(weights, torch.full_like(weights, 0.5))
+
+
+def test_selective_kernel_has_the_groups_and_the_stride_of_the_convolution_it_stands_for() -> None:
+    """A copy has 32 groups whatever the channels, so that 48 fail, and no stride."""
+    shape = ConvShape(48, 48, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), groups=3)
+    module = foveate.create("sk", shape)
+    assert [branch[0].groups for branch in module.branches] == [3, 3]
+    assert module(torch.randn(2, 48, 7, 8)).shape == (2, 48, 4, 4)
+
+
+def test_selective_kernel_trains_on_one_sample() -> None:
+    assert foveate.create("sk", 8).train()(torch.randn(1, 8, 5, 5)).isfinite().all()

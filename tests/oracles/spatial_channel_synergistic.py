@@ -167,3 +167,16 @@ def test_scsas_parameters_are_sixteen_a_channel() -> None:
     """Kernels and biases of four quarters (7), two norms (4), one norm (2), query, key and value (3)."""
     for channels in (16, 256):
         assert sum(p.numel() for p in foveate.create("scsa", channels).parameters()) == 16 * channels
+
+
+def test_scsa_pools_by_windows_of_seven_and_leaves_out_what_the_edge_cuts_off() -> None:
+    gate = foveate.create("scsa", 8).channel
+    x = torch.randn(1, 8, 15, 16)
+    query = gate.gather(x).query
+    assert query.shape == (1, 8, 2, 2)
+    beyond = x.clone()
+    beyond[..., 14:, :] += 10.0
+    beyond[..., 14:] -= 10.0
+    assert torch.equal(gate.gather(beyond).query, query)
+    means = x[..., :14, :14].unflatten(3, (2, 7)).unflatten(2, (2, 7)).mean((3, 5))
+    torch.testing.assert_close(query, gate.q(gate.norm(means)))

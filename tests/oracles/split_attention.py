@@ -108,3 +108,14 @@ def test_split_attention_names_the_channels_that_can_be_split() -> None:
         foveate.create("splat", 1)
     with pytest.raises(OptionError, match="6 and 8"):
         foveate.create("splat", 7)
+
+
+def test_split_attention_adds_its_parts_before_it_takes_their_mean() -> None:
+    parts = torch.randn(2, 3, 4, 5, 6)
+    context = foveate.create("splat", 12, radix=3).gather(parts)
+    torch.testing.assert_close(context, parts.sum(1).mean((2, 3)))
+
+
+def test_split_attention_has_at_least_thirty_two_hidden_units() -> None:
+    hidden = {c: foveate.create("splat", c, radix=2, device="meta").fc1.out_channels for c in (16, 64, 128, 512)}
+    assert hidden == {16: 32, 64: 32, 128: 64, 512: 256}

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
+from torch import nn
 
 import foveate
+from foveate.measure import count_macs
+from foveate.surgery import attach
 from tests.support.oracles import Options, product
 from tests.support.weights import fill, gate, has_deviation
 
@@ -112,3 +117,63 @@ def test_se_starts_with_deviation_a_hundredth_and_no_bias() -> None:
     for layer in (module.fc1, module.fc2):
         assert has_deviation(layer.weight, 0.01)
         assert not layer.bias.any()
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def millions(model: nn.Module) -> float:
+    """As the paper's tables 10 to 16 count: running statistics included."""
+    return round((parameters(model) + sum(buffer.numel() for buffer in model.buffers() if buffer.dim())) / 1e6, 1)
+
+
+def resnet_50() -> nn.Module:
+    with torch.device("meta"):
+        return torchvision.models.resnet50(weights=None).eval()
+
+
+IMAGE = torch.empty(1, 3, 224, 224, device="meta")
+
+
+@pytest.mark.parametrize(("reduction", "printed"), [(2, 45.7), (4, 35.7), (16, 28.1), (32, 26.9)])
+def test_se_has_the_parameters_of_the_papers_table_of_reductions(reduction: int, printed: float) -> None:
+    """Table 10; the ablations leave the biases out. It prints 30.7 for a reduction of 8, by the same count 30.64."""
+    model = resnet_50()
+    attach(model, f"se:bias=false,reduction={reduction}", start="paper", example=IMAGE)
+    assert millions(model) == printed
+
+
+@pytest.mark.parametrize(("stages", "printed"), [((1,), 25.6), ((2,), 25.7), ((3,), 26.4), ((1, 2, 3, 4), 28.1)])
+def test_se_has_the_parameters_of_the_papers_table_of_stages(stages: tuple[int, ...], printed: float) -> None:
+    """Table 13, which calls the first stage with residual blocks its second; none is printed for the fifth."""
+    model = resnet_50()
+    attach(model, "se:bias=false", stages=stages, start="paper", example=IMAGE)
+    assert millions(model) == printed
+
+
+def test_se_inside_the_bottleneck_has_the_parameters_of_the_papers_table_of_places() -> None:
+    """Table 15, SE_3×3: behind the 3×3 convolution's norm, where a map has a quarter of the channels."""
+    model = resnet_50()
+    attach(model, "se:bias=false", at="layer*.*.bn2", start="paper", example=IMAGE)
+    assert millions(model) == 25.8
+
+
+@pytest.mark.parametrize(
+    ("host", "count", "billions"), [("resnext50_32x4d", 27_559_896, 4.23), ("resnext101_32x4d", 48_955_416, 7.97)]
+)
+def test_se_in_resnexts_has_the_parameters_of_the_authors_networks(host: str, count: int, billions: float) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(host).eval()
+    attach(model, "se", start="paper", example=IMAGE)
+    assert parameters(model) == count
+    assert round(count_macs(model, IMAGE) / 1e9, 2) == billions
+
+
+def test_se_in_place_of_its_own_leaves_senet_154_as_large_as_it_is() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("legacy_senet154")
+        theirs = [module for module in model.modules() if type(module).__name__ == "SEModule"]
+        ours = [foveate.create("se", module.fc1.in_channels) for module in theirs]
+    assert len(theirs) == 50
+    assert parameters(model) + sum(map(parameters, ours)) - sum(map(parameters, theirs)) == 115_088_984

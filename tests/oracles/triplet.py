@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torchvision
 from torch import nn
 
 import foveate
+from foveate.measure import count_macs
+from foveate.surgery import attach
 from tests.support.oracles import BATCH, Options, product
 from tests.support.weights import fill, has_deviation, weights_of
 
@@ -152,3 +155,11 @@ def test_triplet_has_no_option_that_does_nothing() -> None:
 def test_triplet_has_as_many_parameters_whatever_the_channels() -> None:
     for channels in (1, 16, 512):  # three convolutions of 2·7·7 weights, three norms of two
         assert sum(p.numel() for p in foveate.create("triplet", channels).parameters()) == 300
+
+
+def test_triplet_in_resnet_50_has_the_published_multiply_accumulates() -> None:
+    x = torch.empty(1, 3, 224, 224, device="meta")
+    with torch.device("meta"):
+        model = torchvision.models.resnet50(weights=None).eval()
+    attach(model, "triplet", start="paper", example=x)
+    assert f"{count_macs(model, x) / 1e9:.4f}" == "4.1355"

@@ -13,13 +13,22 @@ import torch
 import foveate
 from foveate.certificate import certificate_of
 from foveate.measure import survey
-from foveate.registry import KINDS, Spec, get
+from foveate.registry import KINDS, Mechanism, Spec, get
+from tools.pages import pictures
 from tools.pages.diagram import draw
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "mechanisms"
 COST = ROOT / "benchmarks" / "results" / "mechanisms.json"
 CHANNELS, SIZE = 256, (14, 14)
+_MEANS = {
+    "channel": "each channel, the same at all positions",
+    "spatial": "each position, the same in all channels",
+    "hybrid": "channels and positions, at once or one after the other",
+    "pixel-pair": "pairs of positions, or what brings to each position something from all over the map",
+    "branch": "each of several branches that are computed side by side",
+    "kernel": "each kernel that is mixed, or each cell of one",
+}
 
 
 def write() -> None:
@@ -39,7 +48,7 @@ def contents() -> dict[str, str]:
     for name in foveate.names():
         with torch.device("meta"):
             module = Spec(name).create(CHANNELS, size=SIZE)
-        files[f"{name}.svg"] = draw(module, f"The three steps of {get(name).card.title}")  # type: ignore[arg-type]
+        files[f"{name}.svg"] = draw(module, f"{_drawn(get(name))}: {get(name).card.title}")
         files[f"{name}.md"] = page(name)
     return files
 
@@ -52,25 +61,45 @@ def index() -> str:
         "",
         f"{len(foveate.names())} mechanisms. Parameters and multiply-accumulates are those of the default form on a "
         f"feature map of {CHANNELS}×{SIZE[0]}×{SIZE[1]}; what takes how long, and what was compared, is on each page.",
+        "",
+        "Elementwise work is not counted as multiply-accumulates: what has 0 of them still reads and writes the map, "
+        "and the latencies tell it. A replacement's numbers are its own; those of the convolution it stands for, "
+        f"{CHANNELS**2 * 9:,} parameters and {CHANNELS**2 * 9 * SIZE[0] * SIZE[1]:,} multiply-accumulates for one of "
+        "3×3, are not taken off.",
+        "",
+        "The **protocol** says where a mechanism goes:",
+        "",
+        "| protocol | where | by |",
+        "|---|---|---|",
+        "| attention | beside a layer; it keeps the shape of that layer's map | `foveate.attach` |",
+        "| fusion | where two maps meet: in place of their sum, or at a U-Net's skip | `foveate.attach` |",
+        "| replacement | in a convolution's place, whose shape it takes | `foveate.replace` |",
+        "",
+        "The **kind** says what its weights tell apart. It is computed from the axes of the maps:",
+        "",
+        "| kind | a weight for |",
+        "|---|---|",
+        *(f"| {kind} | {_MEANS[kind]} |" for kind in KINDS),
     ]
     for kind in KINDS:
         rows = [name for name in foveate.names() if get(name).kind() == kind]
         if not rows:
             continue
-        lines += ["", f"## {kind.capitalize()}", "", "| name | title | paper | parameters | MACs | needs |"]
-        lines += ["|---|---|---|---:|---:|---|"]
+        lines += ["", f"## {kind.capitalize()}", "", "| name | title | protocol | paper | parameters | MACs | needs |"]
+        lines += ["|---|---|---|---|---:|---:|---|"]
         for name in rows:
             card, entry = get(name).card, survey(name, CHANNELS, SIZE)
             numbers = ("–" if n is None else f"{n:,}" for n in (entry.parameters, entry.macs))
             known = f"[`{name}`]({name}.md)" + "".join(f", `{alias}`" for alias in card.aliases)
-            lines.append(f"| {known} | {card.title} | {card.paper.venue} | {' | '.join(numbers)} | {entry.needs} |")
+            told = (known, card.title, get(name).protocol, card.paper.venue, *numbers, entry.needs)
+            lines.append(f"| {' | '.join(told)} |")
     return "\n".join(lines) + "\n"
 
 
 def page(name: str) -> str:
     """The page of one mechanism."""
     mechanism, certificate = get(name), certificate_of(name)
-    card = mechanism.card
+    card, needs = mechanism.card, survey(name, CHANNELS, SIZE).needs
     idea, _, rest = (inspect.getdoc(mechanism.build) or "").partition("\n\n")
     source = f"[{card.paper.title}]({card.paper.url})" if card.paper.url else card.paper.title
     lines = [
@@ -79,11 +108,12 @@ def page(name: str) -> str:
         "",
         idea.replace("\n", " ").replace("``", "`"),
         "",
-        f"`{name}`" + "".join(f", `{alias}`" for alias in card.aliases) + f" · {mechanism.kind()} · "
+        f"`{name}`" + "".join(f", `{alias}`" for alias in card.aliases) + f" · {mechanism.protocol} · "
+        f"{mechanism.kind()}{f' · needs {needs}' if needs else ''} · "
         f"{card.paper.authors}: {source}. {card.paper.venue}.",
         "",
         "```python",
-        f'foveate.{"replace" if mechanism.protocol == "replacement" else "attach"}(model, "{name}")',
+        *_snippet(mechanism),
         "```",
         "",
         "## Equation",
@@ -93,7 +123,7 @@ def page(name: str) -> str:
         "```",
         "",
         *_paragraphs(rest),
-        f"![The three steps]({name}.svg)",
+        f"![{_drawn(mechanism)}]({name}.svg)",
         "",
         "## Options",
         "",
@@ -105,7 +135,7 @@ def page(name: str) -> str:
     else:
         lines.append("None.")
     if (FOLDER / f"{name}.jpg").is_file():
-        lines += ["", "## What it looks at", "", f"![Maps on photographs]({name}.jpg)", "", _picture_note()]
+        lines += ["", "## What it looks at", "", f"![Maps on photographs]({name}.jpg)", "", pictures.note(name)]
     lines += ["", "## Cost", "", *_cost(name)]
     if card.evidence:
         lines += ["", "## What its paper reports", "", card.evidence]
@@ -115,17 +145,28 @@ def page(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _drawn(mechanism: Mechanism) -> str:
+    return {
+        "attention": "The three steps",
+        "fusion": "The three steps, of two maps",
+        "replacement": "What it does in a convolution's place",
+    }[mechanism.protocol]
+
+
+def _snippet(mechanism: Mechanism) -> list[str]:
+    """Lines that run as they stand."""
+    imports, model = "foveate, torchvision", "torchvision.models.resnet18()"
+    if 'at="skip"' in mechanism.usage:
+        imports, model = "foveate, segmentation_models_pytorch as smp", 'smp.Unet("resnet18", encoder_weights=None)'
+    if "torch.zeros" in mechanism.usage:
+        imports = imports.replace("foveate, ", "foveate, torch, ")
+    return [f"import {imports}", "", f"model = {model}", mechanism.usage]
+
+
 def _paragraphs(rest: str) -> list[str]:
     """What the docstring says between its first line and its sections."""
     text, _, _ = rest.partition("Source:")
     return [paragraph.replace("``", "`") + "\n" for paragraph in text.strip().split("\n\n") if paragraph.strip()]
-
-
-def _picture_note() -> str:
-    return (
-        "Put into a pretrained MobileNetV2 after its thirteenth block (96 channels) and trained for 40 steps on 80 "
-        "photographs with the network frozen: an illustration of what the map is, no evidence that it helps."
-    )
 
 
 @cache
@@ -149,11 +190,18 @@ def _cost(name: str) -> list[str]:
     for shape, found in rows:
         shares, latency = found["shares"], found["latency"]
         where = "×".join(map(str, (shape["channels"], *shape["size"])))
-        moved, times = f"{found['bytes'] / 2**20:.1f} MiB", f"{latency['median'] * 1e3:.2f} ms"
+        moved, times = f"{found['bytes'] / 1e6:.1f} MB", f"{latency['median'] * 1e3:.2f} ms"
         lines.append(
             f"| {where} | {found['parameters']:,} | {found['macs']:,} | {moved} "
             f"| {times} (p95 {latency['p95'] * 1e3:.2f}) | {shares['latency']:.1%} | {shares['memory']:.1%} |"
         )
+    if get(name).protocol == "replacement":
+        lines += [
+            "",
+            "Parameters and MACs of the convolution whose place it takes are not taken off: `plan` does that.",
+        ]
+    if not all(found["macs"] for _, found in rows):
+        lines += ["", "Elementwise work is not counted as MACs; bytes moved and latency tell it."]
     here = _measured()["conditions"]
     lines += ["", f"One image, {here['dtype']}, {here['cpu']}, {here['threads']} threads, torch {here['torch']}."]
     return lines

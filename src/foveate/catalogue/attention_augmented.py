@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,39 +10,12 @@ from torch import Tensor, nn
 
 from foveate.attention import Map
 from foveate.errors import OptionError, check_at_least, check_bool, check_positive, check_size
-from foveate.ops.attend import attend, attend_weights
+from foveate.ops.attend import AttendedPairs
+from foveate.ops.layout import laid_like
 from foveate.ops.matmul import full_matmul
 from foveate.ops.size import only_size
 from foveate.registry import Card, Paper, mechanism
 from foveate.replacement import ConvShape, Replacement, check_centred
-
-
-@dataclass(frozen=True)
-class AugmentedWeights:
-    """How much every position takes from every other in one head.
-
-    Products with relative positions are products of longer vectors: a query's own end in what it makes of each row
-    and of each column, a key's in a one at its row and at its column.
-
-    Attributes:
-        query: ``(b, k, target)``.
-        key: ``(b, k, source)``.
-        size: Height and width of the map.
-        scale: What products are multiplied by.
-    """
-
-    query: Float[Tensor, "b k target"]
-    key: Float[Tensor, "b k source"]
-    size: tuple[int, int]
-    scale: float
-
-    def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        """Sum the values of all positions at every position, in at least float32."""
-        return attend(self.query, self.key, value.flatten(2), self.scale).reshape(value.shape)
-
-    def dense(self) -> Float[Tensor, "b source target"]:
-        """The weights as one matrix a sample."""
-        return attend_weights(self.query, self.key, self.scale)
 
 
 @mechanism(
@@ -193,14 +165,14 @@ class AttentionAugmentedConvolution(Replacement):
                 self.conv.bias.copy_(conv.bias[: self.conv.out_channels])
         return "its last channels come from attention over all positions, which has no kernel to put theirs into"
 
-    def weigh(self, query: Float[Tensor, "b k h w"], key: Float[Tensor, "b k h w"]) -> list[AugmentedWeights]:
+    def weigh(self, query: Float[Tensor, "b k h w"], key: Float[Tensor, "b k h w"]) -> list[AttendedPairs]:
         """Relate all positions, a relation for each head."""
         size = (query.shape[2], query.shape[3])
         split = (self.heads, self.keys)
         queries, sources = query.unflatten(1, split), key.flatten(2).unflatten(1, split)
         longer = self.placed(queries, sources) if self.relative else (queries.flatten(3), sources)
         pairs = zip(self.maps, longer[0].unbind(1), longer[1].unbind(1), strict=True)
-        return [point(AugmentedWeights(asked, found, size, self.keys**-0.5)) for point, asked, found in pairs]
+        return [point(AttendedPairs(asked, found, size, self.keys**-0.5)) for point, asked, found in pairs]
 
     def placed(
         self, query: Float[Tensor, "b n d h w"], key: Float[Tensor, "b n d source"]
@@ -232,17 +204,5 @@ class AttentionAugmentedConvolution(Replacement):
         relations = self.weigh(query, key)
         values = value.chunk(self.heads, 1)
         mixed = torch.cat([relation.mix(own) for relation, own in zip(relations, values, strict=True)], 1)
-        attended = self.project(_laid_like(mixed, x))
+        attended = self.project(laid_like(mixed, x))
         return attended if self.conv is None else torch.cat((self.conv(x), attended), 1)
-
-
-def _laid_like(y: Tensor, x: Tensor) -> Tensor:
-    """In the map's memory format; a graph holds none."""
-    if not torch.compiler.is_compiling():
-        for layout in (torch.contiguous_format, torch.channels_last):
-            if x.is_contiguous(memory_format=layout):
-                return y.contiguous(memory_format=layout)
-    return y
-
-
-torch.fx.wrap("_laid_like")  # FX cannot follow a branch on a memory format

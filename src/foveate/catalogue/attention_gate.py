@@ -32,7 +32,7 @@ _DIMENSIONS = {
             "MIDL 2018",
             "1804.03999",
         ),
-        equation="z = x · up(α), α = σ(ψ · relu(W_x x + W_g g))",
+        equation="y = x · up(α), α = σ(ψ · relu(W_x x + W_g g))",
         reference="ozan-oktay/Attention-Gated-Networks @ eee4881, models/layers/grid_attention_layer.py",
         differences=(
             "The authors' code puts a 1×1 convolution with a norm, from C to C, behind the product; the paper's output "

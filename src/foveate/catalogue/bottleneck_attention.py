@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foveate.attention import Map
 from foveate.errors import OptionError, check_at_least, check_bool, check_size
 from foveate.ops.groups import fitting_groups
+from foveate.ops.layout import laid_like
 from foveate.ops.matmul import full_matmul
 from foveate.ops.mix import mix_values
 from foveate.ops.precision import full_precision
@@ -174,18 +175,7 @@ class BottleneckAttention(Replacement):
         split = (self.heads, self.each)
         weights = self.weigh(query.flatten(2).unflatten(1, split), key.flatten(2).unflatten(1, split))
         values = value.chunk(self.heads, 1)
-        y = _laid_like(torch.cat([relation.mix(own) for relation, own in zip(weights, values, strict=True)], 1), x)
+        y = laid_like(torch.cat([relation.mix(own) for relation, own in zip(weights, values, strict=True)], 1), x)
         if self.shape.stride != (1, 1):
             y = F.avg_pool2d(y, self.shape.stride, self.shape.stride, ceil_mode=True)
         return y if self.bias is None else y + self.bias[:, None, None].to(y.dtype)
-
-
-def _laid_like(y: Tensor, x: Tensor) -> Tensor:
-    """In channels_last memory if the map is; a graph holds no memory format."""
-    last = torch.channels_last
-    if not torch.compiler.is_compiling() and not x.is_contiguous() and x.is_contiguous(memory_format=last):
-        return y.contiguous(memory_format=last)
-    return y
-
-
-torch.fx.wrap("_laid_like")  # FX cannot follow a branch on a memory format

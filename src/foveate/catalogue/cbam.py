@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Gate, Map, Sequence
 from foveate.errors import OptionError, check_at_least, check_bool, check_choice, check_odd
+from foveate.ops.extremes import max_and_mean
 from foveate.ops.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from foveate.ops.pool import GLOBAL_POOLS
 from foveate.registry import Card, Paper, mechanism
@@ -85,7 +86,7 @@ class SpatialGate(Gate):
 
     def gather(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b 2 *positions"]:
         """Maximum and mean over channels, in the authors' order."""
-        return torch.stack([x.max(1).values, x.mean(1)], 1)
+        return torch.stack(max_and_mean(x, 1), 1)
 
     def weigh(self, context: Float[Tensor, "b 2 *positions"]) -> Float[Tensor, "b 1 *positions"]:
         """A gate for each position from its neighbourhood."""

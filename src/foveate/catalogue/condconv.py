@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Map
 from foveate.errors import check_at_least, check_bool
-from foveate.ops.convolve import convolve_each, mix_kernels
+from foveate.ops.convolve import convolve_mixed
 from foveate.ops.pool import global_mean
 from foveate.ops.precision import full_precision
 from foveate.registry import Card, Paper, mechanism
@@ -115,10 +115,11 @@ class CondConv(Replacement):
         """Weigh, sum the experts, convolve every image with its own kernel."""
         shape, gates = self.shape, self.weigh(self.gather(x))
         kernels = self.weight.unflatten(2, (shape.in_channels // shape.groups, *shape.kernel_size))
-        return convolve_each(
+        return convolve_mixed(
             x,
-            mix_kernels(gates, kernels),
-            None if self.bias is None else gates.to(self.bias.dtype) @ self.bias,
+            gates,
+            kernels,
+            self.bias,
             stride=shape.stride,
             padding=shape.padding,
             dilation=shape.dilation,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from foveate.attention import Gates, Map
 from foveate.errors import check_at_least
 from foveate.ops.norm import BatchNorm1d
+from foveate.ops.strips import column_means, row_means
 from foveate.registry import Card, Paper, mechanism
 
 # The authors' code never goes below this; the paper does not say so.
@@ -19,6 +20,7 @@ LEAST_HIDDEN = 8
 @mechanism(
     Card(
         name="coordinate",
+        aliases=("ca",),
         title="Coordinate Attention",
         paper=Paper(
             "Coordinate Attention for Efficient Mobile Network Design", "Hou, Zhou, Feng", "CVPR 2021", "2103.02907"
@@ -85,7 +87,7 @@ class CoordinateAttention(Gates):
 
     def gather(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h"], Float[Tensor, "b c w"]]:
         """The mean of every row, and of every column."""
-        return x.mean(3), x.mean(2)
+        return row_means(x), column_means(x)
 
     def weigh(
         self, context: tuple[Float[Tensor, "b c h"], Float[Tensor, "b c w"]]

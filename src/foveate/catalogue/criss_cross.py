@@ -32,9 +32,10 @@ class CrissCrossWeights:
 
     def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         """Sum the values of a row and a column at every crossing, in at least float32."""
-        down = full_matmul(value.permute(0, 3, 1, 2), self.column.permute(0, 2, 3, 1)).permute(0, 2, 3, 1)
-        along = full_matmul(value.permute(0, 2, 1, 3), self.row.permute(0, 1, 3, 2)).permute(0, 2, 1, 3)
-        return (down + along).to(value.dtype)
+        lines = value.permute(0, 2, 3, 1).contiguous()  # channels side by side, so that rows and columns are matrices
+        along = full_matmul(self.row, lines)
+        down = full_matmul(self.column.transpose(1, 2), lines.transpose(1, 2)).transpose(1, 2)
+        return (along + down).permute(0, 3, 1, 2).to(value.dtype)
 
     def dense(self) -> Float[Tensor, "b source target"]:
         """The weights as one matrix a sample, zero off the crosses."""
@@ -150,11 +151,12 @@ class CrissCross(Affinity):
 
 
 def _relate(query: Tensor, key: Tensor) -> CrissCrossWeights:
-    down = full_matmul(query.permute(0, 3, 2, 1), key.permute(0, 3, 1, 2))
-    along = full_matmul(query.permute(0, 2, 3, 1), key.permute(0, 2, 1, 3))
+    query, key = (part.permute(0, 2, 3, 1).contiguous() for part in (query, key))
+    down = full_matmul(query.transpose(1, 2), key.permute(0, 2, 3, 1))
+    along = full_matmul(query, key.transpose(2, 3))
     # the crossing is in the row and in the column, and counts once
     itself = torch.ones_like(down[:1, :1], dtype=torch.bool).tril().triu()
-    down = down.masked_fill(itself, float("-inf")).permute(0, 2, 1, 3)
+    down = down.masked_fill(itself, float("-inf")).transpose(1, 2)
     weights = full_softmax(torch.cat((down, along), 3), 3)
-    height, width = query.shape[2], query.shape[3]
+    height, width = query.shape[1], query.shape[2]
     return CrissCrossWeights(weights[..., :height], weights[..., height:], (height, width))

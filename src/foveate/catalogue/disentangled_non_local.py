@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,36 +10,11 @@ from torch import Tensor, nn
 
 from foveate.attention import Affinity, Map
 from foveate.errors import check_at_least, check_bool, check_positive
-from foveate.ops.attend import attend, attend_weights
+from foveate.ops.attend import AttendedPairs
 from foveate.ops.matmul import full_matmul
 from foveate.ops.precision import full_precision
 from foveate.ops.softmax import full_softmax
 from foveate.registry import Card, Paper, mechanism
-
-
-@dataclass(frozen=True)
-class WhitenedWeights:
-    """How much every position takes from every other: a softmax over products of whitened queries and keys.
-
-    Attributes:
-        query: Queries less their mean, ``(b, k, target)``.
-        key: Keys less their mean, ``(b, k, source)``.
-        size: Height and width of the map.
-        scale: What products are multiplied by.
-    """
-
-    query: Float[Tensor, "b k target"]
-    key: Float[Tensor, "b k source"]
-    size: tuple[int, int]
-    scale: float
-
-    def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        """Sum the values of all positions, weighted, at every position, in at least float32."""
-        return attend(self.query, self.key, value.flatten(2), self.scale).reshape(value.shape)
-
-    def dense(self) -> Float[Tensor, "b source target"]:
-        """The weights as one matrix a sample."""
-        return attend_weights(self.query, self.key, self.scale)
 
 
 class Embedding(NamedTuple):
@@ -55,7 +29,7 @@ class Embedding(NamedTuple):
 class Weights(NamedTuple):
     """The pairwise weights, and those of each position alone."""
 
-    pairwise: WhitenedWeights
+    pairwise: AttendedPairs
     unary: Tensor | None
 
 
@@ -89,7 +63,7 @@ class Weights(NamedTuple):
         ),
         evidence=(
             "Segmentation (Cityscapes, ADE20K, PASCAL Context), detection and action recognition. In the authors' "
-            "detection repository one block in ResNet-50's fourth stage takes Mask R-CNN on COCO from 38.8 to 40.3 "
+            "detection repository one block in ResNet-50's conv4 takes Mask R-CNN on COCO from 38.8 to 40.3 "
             "box AP and from 35.1 to 36.4 mask AP; a non-local block gives 39.6 and 35.8, a global context block 40.1 "
             "and 36.2. No cost is given there."
         ),
@@ -174,7 +148,7 @@ class DisentangledNonLocal(Affinity):
     def weigh(self, context: Embedding) -> Weights:
         """Relate every position to every other, less the means; then each position by itself."""
         query, key, _, mask = context
-        whitened = WhitenedWeights(_centred(query), _centred(key), (query.shape[2], query.shape[3]), self.scale)
+        whitened = AttendedPairs(_centred(query), _centred(key), (query.shape[2], query.shape[3]), self.scale)
         pairwise = self.pairwise_map(whitened)
         if mask is None:
             return Weights(pairwise, None)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from foveate.attention import Map
 from foveate.errors import check_at_least, check_positive
 from foveate.ops.anneal import Temperature
-from foveate.ops.convolve import convolve_each, mix_kernels
+from foveate.ops.convolve import convolve_mixed
 from foveate.ops.pool import global_mean
 from foveate.ops.precision import full_precision
 from foveate.ops.softmax import full_softmax
@@ -137,10 +137,11 @@ class DynamicConvolution(Replacement):
         """Weigh, mix the kernels, convolve every image with its own."""
         shape, shares = self.shape, self.weigh(self.gather(x))
         kernels = self.weight.unflatten(2, (shape.in_channels // shape.groups, *shape.kernel_size))
-        return convolve_each(
+        return convolve_mixed(
             x,
-            mix_kernels(shares, kernels),
-            None if self.bias is None else shares.to(self.bias.dtype) @ self.bias,
+            shares,
+            kernels,
+            self.bias,
             stride=shape.stride,
             padding=shape.padding,
             dilation=shape.dilation,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,18 +9,8 @@ from torch import Tensor, nn
 from foveate.attention import Gate, Map
 from foveate.errors import check_odd
 from foveate.ops.pool import global_mean
+from foveate.ops.width import odd_width
 from foveate.registry import Card, Paper, mechanism
-
-
-def kernel_size_for(channels: int) -> int:
-    """The kernel size that the paper's equation 12 gives, with γ = 2 and b = 1.
-
-    Example:
-        >>> [kernel_size_for(c) for c in (1, 8, 64, 128, 2048)]
-        [1, 3, 3, 5, 7]
-    """
-    size = int(abs((math.log2(channels) + 1) / 2))
-    return size if size % 2 else size + 1
 
 
 @mechanism(
@@ -58,8 +46,8 @@ class EfficientChannelAttention(Gate):
 
     Args:
         channels: Channels of the feature map.
-        kernel_size: Width of the convolution, odd; ``None`` computes it from the channels
-            (:func:`kernel_size_for`).
+        kernel_size: Width of the convolution, odd; ``None`` computes it from the channels by the paper's equation
+            12, with γ = 2 and b = 1.
 
     Shape:
         ``(b, c, h, w)`` in and out; the map has the axis ``c``.
@@ -78,7 +66,7 @@ class EfficientChannelAttention(Gate):
 
     def __init__(self, channels: int, *, kernel_size: int | None = None) -> None:
         super().__init__()
-        size = kernel_size_for(channels) if kernel_size is None else kernel_size
+        size = odd_width(channels) if kernel_size is None else kernel_size
         check_odd("kernel_size", size)
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
         self.map = Map("c")

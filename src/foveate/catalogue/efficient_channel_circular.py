@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from foveate.attention import Gate, Map
 from foveate.errors import check_odd
 from foveate.ops.pool import global_mean
+from foveate.ops.width import odd_width
 from foveate.registry import Card, Paper, mechanism
 
 
@@ -69,7 +68,7 @@ class CircularEfficientChannelAttention(Gate):
 
     def __init__(self, channels: int, *, kernel_size: int | None = None) -> None:
         super().__init__()
-        size = _kernel_size(channels) if kernel_size is None else kernel_size
+        size = max(3, odd_width(channels)) if kernel_size is None else kernel_size
         check_odd("kernel_size", size)
         self.conv = nn.Conv1d(1, 1, size, bias=False)
         self.map = Map("c")
@@ -92,11 +91,6 @@ class CircularEfficientChannelAttention(Gate):
 def _around(context: Tensor, reach: int) -> Tensor:
     channels = context.shape[1]
     return context.index_select(1, torch.arange(-reach, channels + reach, device=context.device) % channels)
-
-
-def _kernel_size(channels: int) -> int:
-    size = int(abs((math.log2(channels) + 1) / 2))
-    return max(3, size if size % 2 else size + 1)
 
 
 torch.fx.wrap("_around")  # FX cannot follow the sizes that it computes with

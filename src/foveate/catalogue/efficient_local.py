@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from foveate.attention import Gates, Map
 from foveate.errors import check_choice
 from foveate.ops.groups import GroupNorm, fitting_groups
+from foveate.ops.strips import column_means, row_means
 from foveate.registry import Card, Paper, mechanism
 
 # Of each of the paper's versions: kernel size, channels that are convolved together, groups that are normalised.
@@ -98,7 +99,7 @@ class EfficientLocalAttention(Gates):
 
     def gather(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h"], Float[Tensor, "b c w"]]:
         """The mean of every row, and of every column."""
-        return x.mean(3), x.mean(2)
+        return row_means(x), column_means(x)
 
     def weigh(
         self, context: tuple[Float[Tensor, "b c h"], Float[Tensor, "b c w"]]

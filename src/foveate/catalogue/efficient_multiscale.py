@@ -13,6 +13,7 @@ from foveate.errors import check_at_least
 from foveate.ops.groups import GroupNorm, check_groups, fitting_groups
 from foveate.ops.matmul import full_matmul
 from foveate.ops.softmax import full_softmax
+from foveate.ops.strips import column_means, row_means
 from foveate.registry import Card, Paper, mechanism
 
 # The authors' default number of groups.
@@ -107,7 +108,7 @@ class EfficientMultiscaleAttention(Gate):
     def gather(self, x: Float[Tensor, "b c h w"]) -> Branches:
         """Each group gated by its rows and columns and normalised, and each group convolved."""
         groups = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
-        rows, columns = groups.mean(3, keepdim=True), groups.mean(2, keepdim=True)
+        rows, columns = row_means(groups)[:, :, :, None], column_means(groups)[:, :, None]
         # a 1×1 convolution of one behind the other is a 1×1 convolution of each
         gates = torch.sigmoid(self.conv1x1(rows)) * torch.sigmoid(self.conv1x1(columns))
         return Branches(self.gn(groups * gates), self.conv3x3(groups))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention import Gate, Map
 from foveate.errors import OptionError, check_choice
+from foveate.ops.gate import gate
+from foveate.ops.nearest import gate_nearest, neighbourhood_means
 from foveate.ops.norm import BatchNorm2d
+from foveate.ops.pool import global_mean
 from foveate.ops.size import only_size
 from foveate.registry import Card, Paper, mechanism
 
@@ -139,9 +141,8 @@ class GatherExcite(Gate):
         if self.pool is not None:
             return self.pool(x)
         if self.extent is None:
-            return x.mean((2, 3), keepdim=True)
-        # a window of 2E - 1 centred on every E-th position; positions outside the map do not count
-        return F.avg_pool2d(x, 2 * self.extent - 1, self.extent, padding=self.extent - 1, count_include_pad=False)
+            return global_mean(x)[:, :, None, None]
+        return neighbourhood_means(x, self.extent)
 
     def weigh(self, context: Float[Tensor, "b c s t"]) -> Float[Tensor, "b c s t"]:
         """A gate for each channel and neighbourhood."""
@@ -155,8 +156,8 @@ class GatherExcite(Gate):
     ) -> Float[Tensor, "b c h w"]:
         """Bring the gates to the map's size and multiply."""
         if self.extent is None:
-            return x * weights
-        return x * F.interpolate(weights, size=x.shape[2:], mode="nearest")
+            return gate(x, weights)
+        return gate_nearest(x, weights)
 
 
 def _depthwise(channels: int, extent: int | str, size: tuple[int, int] | None) -> list[nn.Module]:

@@ -25,7 +25,12 @@ RANGE, LEAST = 3.0, 1.0
         name="gaussian_context",
         aliases=("gct",),
         title="Gaussian Context Transformer",
-        paper=Paper("Gaussian Context Transformer", "Ruan, Wang, Zheng, Zheng, Zheng", "CVPR 2021"),
+        paper=Paper(
+            "Gaussian Context Transformer",
+            "Ruan, Wang, Zheng, Zheng, Zheng",
+            "CVPR 2021",
+            page="https://openaccess.thecvf.com/content/CVPR2021/html/Ruan_Gaussian_Context_Transformer_CVPR_2021_paper.html",
+        ),
         equation=(
             "z = (mean_hw(x) - μ) / √(v + ε), μ and v the mean and variance over channels\n"
             "y = x · exp(-z² / (2c²)), c = 2 (B0) or c = 3 σ(θ) + 1 (B1)"

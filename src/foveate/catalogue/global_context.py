@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Map, Update
 from foveate.errors import check_at_least, check_choice
-from foveate.ops.matmul import full_matmul
-from foveate.ops.pool import global_mean
+from foveate.ops.pool import global_mean, project_channels, weighted_sum
 from foveate.ops.softmax import full_softmax
 from foveate.registry import Card, Paper, mechanism
 
@@ -123,9 +122,9 @@ class GlobalContext(Update):
         """Context modelling: the sum over positions, weighted by attention."""
         if self.pooling == "avg":
             return global_mean(x)[:, :, None, None]
-        logits = self.conv_mask(x)
+        logits = project_channels(x, self.conv_mask.weight, self.conv_mask.bias)
         weights = self.position_map(full_softmax(logits.flatten(2), 2).reshape(logits.shape))
-        return full_matmul(x.flatten(2), weights.flatten(2).transpose(1, 2)).to(x.dtype).unsqueeze(3)
+        return weighted_sum(x, weights).to(x.dtype)[:, :, None, None]
 
     def weigh(self, context: Float[Tensor, "b c 1 1"]) -> dict[str, Float[Tensor, "b c 1 1"]]:
         """Transform: a gate and a shift for each channel, as far as the fusion has them."""

@@ -119,7 +119,9 @@ class Involution(Replacement):
         if not self.shape.depthwise or self.groups != self.shape.groups or self.kernel_size != self.shape.kernel_size:
             return (
                 "it makes its kernels from the input, one for all channels of a group, and only a depthwise "
-                "convolution in as many groups has such kernels to start from"
+                "convolution in as many groups has such kernels to start from; what it sums grows with the square of "
+                "the features until its norm and those around it have seen images, so train before evaluating: with "
+                "fresh statistics a deep network overflows to NaN"
             )
         nn.init.zeros_(self.span.weight)
         if self.span.bias is not None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention import Map, Transform
+from foveate.ops.extremes import max_and_mean
 from foveate.ops.initialise import normal_by_fan_out
 from foveate.registry import Card, Paper, mechanism
 
@@ -101,7 +102,8 @@ class LargeSelectiveKernel(Transform):
     def weigh(self, context: Views) -> Float[Tensor, "b c h w"]:
         """Choose between the views at every position; what is chosen gives the factors."""
         both = torch.cat(context, 1)
-        squeezed = torch.stack([both.mean(1), both.max(1).values], 1)
+        largest, mean = max_and_mean(both, 1)
+        squeezed = torch.stack([mean, largest], 1)
         selection = self.selection_map(torch.sigmoid(self.conv_squeeze(squeezed)))
         return self.factor_map(self.conv(context.near * selection[:, :1] + context.far * selection[:, 1:]))
 

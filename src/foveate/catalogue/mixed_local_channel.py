@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from foveate.attention import Gate, Map
 from foveate.errors import OptionError, check_at_least, check_odd, check_positive
 from foveate.ops.adaptive import adaptive_mean
 from foveate.ops.pool import global_mean
+from foveate.ops.width import odd_width
 from foveate.registry import Card, Paper, mechanism
 
 
@@ -36,7 +36,7 @@ class Regions(NamedTuple):
         paper=Paper(
             "Mixed local channel attention for object detection",
             "Wan, Lu, Shen, Jin, Ding, Shi",
-            "Engineering Applications of Artificial Intelligence, 2023",
+            "Engineering Applications of Artificial Intelligence 2023",
         ),
         equation="y = x · up((1 - λ) σ(conv_k(mean_s(l))) + λ σ(conv'_k(l))), l = means of s × s regions",
         reference="wandahangFY/MLCA @ afbeb47, MLCA.py",
@@ -96,13 +96,11 @@ class MixedLocalChannel(Gate):
         check_positive("local_weight", local_weight)
         if local_weight >= 1:
             raise OptionError(f"local_weight must be below 1, to leave the global gate a share, not {local_weight!r}")
-        if kernel_size is None:
-            kernel_size = int((math.log2(channels) + 1) / 2)
-            kernel_size += 1 - kernel_size % 2
-        check_odd("kernel_size", kernel_size)
+        width = odd_width(channels) if kernel_size is None else kernel_size
+        check_odd("kernel_size", width)
         self.local_size, self.local_weight = local_size, local_weight
-        self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.conv_local = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv = nn.Conv1d(1, 1, width, padding=width // 2, bias=False)
+        self.conv_local = nn.Conv1d(1, 1, width, padding=width // 2, bias=False)
         self.map = Map("c", "h", "w")
         self.reset_parameters()
 

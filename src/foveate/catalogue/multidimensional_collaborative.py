@@ -60,7 +60,7 @@ class Direction(nn.Module):
         paper=Paper(
             "MCA: Multidimensional collaborative attention in deep convolutional neural networks for image recognition",
             "Yu, Zhang, Cheng, Song, Tang",
-            "Engineering Applications of Artificial Intelligence, 2023",
+            "Engineering Applications of Artificial Intelligence 2023",
         ),
         equation=(
             "y = x · (g_height + g_width + g_channel) / 3, g = σ(conv_k(p))\n"

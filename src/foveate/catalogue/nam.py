@@ -20,7 +20,7 @@ from foveate.registry import Card, Paper, mechanism
         paper=Paper(
             "NAM: Normalization-based Attention Module",
             "Liu, Shao, Teng, Hoffmann",
-            "NeurIPS 2021 workshop",
+            "NeurIPS Workshops 2021",
             "2111.12419",
         ),
         equation="y = x · σ(s · norm(x)), s_c = |γ_c| / Σ_k |γ_k|, γ the norm's scales",

@@ -40,6 +40,8 @@ _AXES = {"input": "in", "output": "out"}  # `in` is no name for a module: code t
             "A convolution that has a bias keeps it, outside of the attention; the authors' module has none.",
             "A training batch of one sample is normalised with the running statistics instead of raising.",
             "Kernels need not be square; the authors' module takes one side.",
+            "A buffer `gain`, 1 unless a convolution is taken over, makes up for scales of one half. The authors "
+            "take over no convolutions; kernels as many times larger would compute the same, but hardly learn.",
         ),
         evidence=(
             "ImageNet top-1 of ResNet-18 from 70.25% to 73.05% with one kernel and 74.19% with four, for 11.94 M and "
@@ -55,9 +57,10 @@ class OmniDimensionalDynamicConvolution(Replacement):
     scale the input channels, the output channels and the cells of the kernel. A head with nothing to choose from is
     left out: taps of a 1×1 kernel, output channels of a depthwise convolution, kernels if there is one.
 
-    It takes over a convolution exactly: all kernels start as that convolution's, the three scales at one half with
-    kernels as many times larger. The heads of the scales are then zero; the one of the kernels is random, so that the
-    kernels become different.
+    It takes over a convolution exactly: all kernels start as that convolution's and the three scales at one half, for
+    which the buffer ``gain`` makes up. Kernels as many times larger would do so too, but a step of training would move
+    them as many times less, and by a share of their size that is smaller once more. The heads of the scales are then
+    zero; the one of the kernels is random, so that the kernels become different.
 
     Source: Li et al., Omni-Dimensional Dynamic Convolution, section 3.
 
@@ -87,6 +90,8 @@ class OmniDimensionalDynamicConvolution(Replacement):
         True
     """
 
+    gain: Tensor
+
     def __init__(
         self,
         shape: ConvShape,
@@ -107,6 +112,7 @@ class OmniDimensionalDynamicConvolution(Replacement):
         cells = shape.in_channels // shape.groups * shape.taps
         self.weight = nn.Parameter(torch.empty(kernels, shape.out_channels, cells))
         self.bias = nn.Parameter(torch.empty(shape.out_channels)) if shape.bias else None
+        self.register_buffer("gain", torch.tensor(1.0))
         self.reduce = nn.Linear(shape.in_channels, hidden, bias=False)
         self.norm = BatchNorm1d(hidden)
         self.temperature = Temperature(temperature, steps)
@@ -132,12 +138,14 @@ class OmniDimensionalDynamicConvolution(Replacement):
                 nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
         self.norm.reset_parameters()
         self.temperature.reset()
+        self.gain.fill_(1)
 
     @torch.no_grad()
     def take_over(self, conv: nn.Conv2d) -> None:
-        """Every kernel is the convolution's, twice as large for each scale of one half that it meets."""
+        """Every kernel is the convolution's, and the gain is two for each scale of one half that it meets."""
         scales = [name for name in self.heads if name != "kernel"]
-        self.weight.copy_((2 ** len(scales) * conv.weight).flatten(1).expand_as(self.weight))
+        self.weight.copy_(conv.weight.flatten(1).expand_as(self.weight))
+        self.gain.fill_(2 ** len(scales))
         if self.bias is not None and conv.bias is not None:
             self.bias.copy_(conv.bias)
         for name in scales:
@@ -165,7 +173,7 @@ class OmniDimensionalDynamicConvolution(Replacement):
         Scales of input and output channels meet the maps, which are smaller than the kernels of all images.
         """
         shape, weights = self.shape, self.weigh(self.gather(x))
-        x = x * weights["input"][:, :, None, None].to(x.dtype)
+        x = x * (self.gain * weights["input"])[:, :, None, None].to(x.dtype)
         sides: dict[str, Any] = {"stride": shape.stride, "padding": shape.padding, "dilation": shape.dilation}
         if "kernel" in weights or "tap" in weights:
             y = convolve_each(x, self._mixed(weights), groups=shape.groups, **sides)

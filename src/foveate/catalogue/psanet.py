@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,11 @@ from foveate.errors import (
     check_positive,
     check_size,
 )
+from foveate.ops.matmul import full_matmul
 from foveate.ops.mix import mix_values
 from foveate.ops.norm import BatchNorm2d
+from foveate.ops.pointwise import PointwiseMasks
 from foveate.ops.precision import full_precision
-from foveate.ops.relative import relative_to_absolute
 from foveate.ops.size import only_size
 from foveate.ops.softmax import full_softmax
 from foveate.registry import Card, Paper, mechanism
@@ -34,29 +35,34 @@ class PointwiseWeights:
     """The weights of one branch: how much every position takes from every other.
 
     Attributes:
-        weights: ``(b, source, target)``, sources and targets in rows of the map.
+        masks: The same before normalisation; of a compact branch ``(b, source, target)``, positions in rows.
         size: Height and width of the map.
         normalization: What the mixed values are divided by.
     """
 
-    weights: Float[Tensor, "b source target"]
+    masks: PointwiseMasks | Float[Tensor, "b source target"]
     size: tuple[int, int]
     normalization: float
 
     def mix(self, value: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         """Sum the values of all sources at every target, in at least float32."""
-        return mix_values(value, self.weights, self.normalization)
+        if isinstance(self.masks, PointwiseMasks):
+            mixed = self.masks.mix(full_precision(value)) / self.normalization
+            return mixed.to(value.dtype)
+        return mix_values(value, self.masks, self.normalization)
 
     def dense(self) -> Float[Tensor, "b source target"]:
         """The weights, normalised."""
-        return self.weights / self.normalization
+        masks = self.masks.dense() if isinstance(self.masks, PointwiseMasks) else self.masks
+        return masks / self.normalization
 
 
 class Embedding(NamedTuple):
-    """What one branch gathers: reduced features, and the logits of its masks."""
+    """What one branch gathers: reduced features, and what its masks are predicted from, by which weights."""
 
     value: Tensor
-    logits: Tensor
+    features: Tensor
+    bank: Tensor
 
 
 @mechanism(
@@ -68,6 +74,7 @@ class Embedding(NamedTuple):
             "PSANet: Point-wise Spatial Attention Network for Scene Parsing",
             "Zhao, Zhang, Liu, Shi, Loy, Lin, Jia",
             "ECCV 2018",
+            page="https://openaccess.thecvf.com/content_ECCV_2018/html/Hengshuang_Zhao_PSANet_Point-wise_Spatial_ECCV_2018_paper.html",
         ),
         equation=(
             "z_i = 1/N Σ_j a^collect_(j→i) x_j  ‖  1/N Σ_j a^distribute_(j→i) x_j\n"
@@ -206,16 +213,24 @@ class PSANet(Affinity):
         embeddings: list[Embedding] = []
         for reduce, attention in paths:
             value = self._shrunk(reduce(x))
-            embeddings.append(Embedding(value, attention(value)))
+            *layers, last = attention
+            features = value
+            for layer in layers:
+                features = layer(features)
+            # a 1×1 convolution without bias: its rows are what masks are predicted by
+            bank = cast(nn.Conv2d, last).weight.flatten(1)
+            embeddings.append(Embedding(value, features, bank))
         return tuple(embeddings)
 
     def weigh(self, context: tuple[Embedding, ...]) -> tuple[PointwiseWeights, ...]:
         """Lay the masks over the map: collect, then distribute."""
         if self.branches == "collect":
-            return (self.collect_map(self._collect(context[0])),)
+            return (self.collect_map(self._weights(context[0], collect=True)),)
         if self.branches == "distribute":
-            return (self.distribute_map(self._distribute(context[0])),)
-        return self.collect_map(self._collect(context[0])), self.distribute_map(self._distribute(context[1]))
+            return (self.distribute_map(self._weights(context[0], collect=False)),)
+        return self.collect_map(self._weights(context[0], collect=True)), self.distribute_map(
+            self._weights(context[1], collect=False)
+        )
 
     def recalibrate(
         self,
@@ -240,22 +255,16 @@ class PSANet(Affinity):
         size = ((x.shape[2] - 1) // self.shrink + 1, (x.shape[3] - 1) // self.shrink + 1)
         return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
-    def _collect(self, embedding: Embedding) -> PointwiseWeights:
-        return self._weights(embedding, self._absolute(embedding.logits))
-
-    def _distribute(self, embedding: Embedding) -> PointwiseWeights:
-        # what position i gives to j stands in i's mask: the same table with the two positions swapped
-        return self._weights(embedding, self._absolute(embedding.logits).transpose(1, 2))
-
-    def _absolute(self, logits: Tensor) -> Tensor:
-        if self.compact:
-            return logits.flatten(2)
-        fill = float("-inf") if self.outside == "exclude" and self.softmax else 0.0
-        return relative_to_absolute(logits, self.mask, fill)
-
-    def _weights(self, embedding: Embedding, absolute: Tensor) -> PointwiseWeights:
-        weights = full_softmax(absolute, 1) if self.softmax else full_precision(absolute)
-        return PointwiseWeights(weights, (embedding.value.shape[2], embedding.value.shape[3]), self.normalization)
+    def _weights(self, embedding: Embedding, *, collect: bool) -> PointwiseWeights:
+        value, features, bank = embedding
+        size = (value.shape[2], value.shape[3])
+        if not self.compact:
+            exclude = self.outside == "exclude"
+            masks = PointwiseMasks(features, bank, self.mask, collect, self.softmax, exclude)
+            return PointwiseWeights(masks, size, self.normalization)
+        logits = full_matmul(bank, features.flatten(2))
+        logits = logits if collect else logits.transpose(1, 2)
+        return PointwiseWeights(full_softmax(logits, 1) if self.softmax else logits, size, self.normalization)
 
 
 def _unit(inputs: int, outputs: int) -> nn.Sequential:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Map
 from foveate.errors import OptionError, check_at_least, check_odd
+from foveate.ops.groups import fitting_groups
 from foveate.ops.pool import global_mean
 from foveate.ops.precision import full_precision
 from foveate.ops.softmax import full_softmax
@@ -110,7 +111,7 @@ class PyramidSplit(Replacement):
                 stride=shape.stride,
                 padding=(shape.dilation[0] * (kernel // 2), shape.dilation[1] * (kernel // 2)),
                 dilation=shape.dilation,
-                groups=_fitting(math.gcd(shape.in_channels, each), most),
+                groups=fitting_groups(math.gcd(shape.in_channels, each), most),
                 bias=False,
             )
             for kernel, most in zip(kernels, groups, strict=True)
@@ -167,10 +168,6 @@ class PyramidSplit(Replacement):
         parts = [feature * weights[:, i, :, None, None].to(feature.dtype) for i, feature in enumerate(features)]
         y = torch.cat(parts[::-1], 1)
         return y if self.bias is None else y + self.bias[:, None, None].to(y.dtype)
-
-
-def _fitting(common: int, most: int) -> int:
-    return next(groups for groups in range(most, 0, -1) if common % groups == 0)
 
 
 def _check_branches(kernels: tuple[int, ...], groups: tuple[int, ...]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from foveate.attention import Gate, Map
 from foveate.errors import check_positive
-from foveate.ops.spread import squared_deviations
+from foveate.ops.gate import gate
+from foveate.ops.sigmoid import scaled_sigmoid
+from foveate.ops.spread import standardised_squares
 from foveate.registry import Card, Paper, mechanism
 
 
@@ -20,6 +21,7 @@ from foveate.registry import Card, Paper, mechanism
             "SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks",
             "Yang, Zhang, Li, Xie",
             "ICML 2021",
+            page="https://proceedings.mlr.press/v139/yang21o.html",
         ),
         equation="y = x · σ(d / (4 (v + λ)) + 1/2), d = (x - mean_hw(x))², v = Σ_hw d / (H W - 1)",
         reference="ZjjConan/SimAM @ ae98f43, networks/attentions/simam_module.py",
@@ -73,20 +75,19 @@ class SimAM(Gate):
     def reset_parameters(self) -> None:
         """Nothing: it has none."""
 
-    def gather(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c 1 1"]]:
-        """Squared distances from the mean of each channel, and its variance."""
-        return squared_deviations(x)
+    def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Squared distances from the mean of each channel, over its variance."""
+        return standardised_squares(x, self.e_lambda)
 
-    def weigh(self, context: tuple[Tensor, Tensor]) -> Float[Tensor, "b c h w"]:
+    def weigh(self, context: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """A gate for each channel and position, from the inverse of its energy."""
-        squares, variance = context
-        return torch.sigmoid(squares / (4 * (variance + self.e_lambda)) + 0.5)
+        return scaled_sigmoid(context, 0.25, 0.5)
 
     def recalibrate(
         self,
         x: Float[Tensor, "b c h w"],
         weights: Float[Tensor, "b c h w"],
-        context: tuple[Tensor, Tensor],  # noqa: ARG002
+        context: Float[Tensor, "b c h w"],  # noqa: ARG002
     ) -> Float[Tensor, "b c h w"]:
         """Multiply, in the features' type."""
-        return x * weights.to(x.dtype)
+        return gate(x, weights.to(x.dtype))

@@ -15,6 +15,7 @@ from foveate.errors import OptionError, check_at_least, check_bool, check_choice
 from foveate.ops.groups import GroupNorm, check_groups
 from foveate.ops.matmul import full_matmul
 from foveate.ops.softmax import full_softmax
+from foveate.ops.strips import column_means, row_means
 from foveate.registry import Card, Paper, mechanism
 
 # Parts that the channels are split into, each with a kernel of its own.
@@ -70,7 +71,7 @@ class LineGates(Gates):
 
     def gather(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h"], Float[Tensor, "b c w"]]:
         """The mean of every row, and of every column."""
-        return x.mean(3), x.mean(2)
+        return row_means(x), column_means(x)
 
     def weigh(
         self, context: tuple[Float[Tensor, "b c h"], Float[Tensor, "b c w"]]

@@ -24,7 +24,7 @@ EPSILON = 1e-5
         paper=Paper(
             "Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks",
             "Li, Hu, Yang",
-            "2019",
+            "arXiv 2019",
             "1905.09646",
         ),
         equation="in each group: c = Σ x · mean_hw(x),  y = x · σ(γ (c - mean_hw(c)) / (std_hw(c) + 10⁻⁵) + β)",

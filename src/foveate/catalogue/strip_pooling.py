@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Gate, Map
 from foveate.ops.norm import BatchNorm2d
+from foveate.ops.strips import column_means, row_means
 from foveate.registry import Card, Paper, mechanism
 
 
@@ -82,8 +83,8 @@ class StripPooling(Gate):
 
     def gather(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """What a position's row gives, plus what its column gives."""
-        rows = self.bn1(self.conv1(x.mean(3, keepdim=True)))
-        columns = self.bn2(self.conv2(x.mean(2, keepdim=True)))
+        rows = self.bn1(self.conv1(row_means(x)[:, :, :, None]))
+        columns = self.bn2(self.conv2(column_means(x)[:, :, None]))
         return rows + columns
 
     def weigh(self, context: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

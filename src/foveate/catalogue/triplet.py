@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Gates, Map
 from foveate.errors import check_bool, check_odd
+from foveate.ops.extremes import max_and_mean
 from foveate.ops.norm import BatchNorm2d
 from foveate.registry import Card, Paper, mechanism
 
@@ -126,4 +127,4 @@ def _branch(kernel_size: int) -> nn.Sequential:
 
 
 def _pool(x: Tensor, axis: int) -> Tensor:
-    return torch.stack((x.max(axis).values, x.mean(axis)), 1)
+    return torch.stack(max_and_mean(x, axis), 1)
