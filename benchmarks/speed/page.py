@@ -73,6 +73,8 @@ def _details(rows: Iterable[Row]) -> str:
                 f"| {row['work']} | {row['phase']} | {shape} | {row.get('layout', '')} | {name} | "
                 f"{_time(call['median_us'])}{noisy} | ×{call['speed']:.2f} | {call['faults']} | {memory} |"
             )
+        if "note" in row:
+            lines.append(f"| | | {shape} | | *{row['note']}* | | | | |")
     return "<details><summary>All rows</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
 
 

@@ -20,7 +20,7 @@ from foveate.errors import (
     check_positive,
     check_size,
 )
-from foveate.ops.matmul import full_matmul
+from foveate.ops.matmul import full_project
 from foveate.ops.mix import mix_values
 from foveate.ops.norm import BatchNorm2d
 from foveate.ops.pointwise import PointwiseMasks
@@ -262,7 +262,7 @@ class PSANet(Affinity):
             exclude = self.outside == "exclude"
             masks = PointwiseMasks(features, bank, self.mask, collect, self.softmax, exclude)
             return PointwiseWeights(masks, size, self.normalization)
-        logits = full_matmul(bank, features.flatten(2))
+        logits = full_project(features, bank).flatten(2)
         logits = logits if collect else logits.transpose(1, 2)
         return PointwiseWeights(full_softmax(logits, 1) if self.softmax else logits, size, self.normalization)
 

@@ -42,7 +42,7 @@ def list_(
     An `attention` stands beside a layer and keeps the shape of its map, a `fusion` takes two maps, a `replacement`
     stands in a convolution's place.
 
-    Examples: `foveate list` · `foveate list --kind spatial --since 2021` · `foveate list --max-parameters 1000`
+    Examples: `foveate list` · `foveate list --kind hybrid --since 2021` · `foveate list --max-parameters 1000`
     """
     from foveate.measure.survey import survey
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveate.ops.graph import eager
-from foveate.ops.matmul import full_matmul
+from foveate.ops.matmul import full_project
 from foveate.ops.mix import mix_values
 from foveate.ops.precision import full_precision
 from foveate.ops.relative import relative_to_absolute
@@ -22,7 +22,7 @@ from foveate.ops.softmax import full_softmax
 # shares more; a smaller one computes fewer logits that nobody uses
 BLOCK = 15
 # below so many logits the clear form is the faster one: measured in benchmarks/speed/pairs.py
-FEW = 3_000_000
+FEW = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _mix(
 def _dense(
     features: Tensor, bank: Tensor, mask: tuple[int, int], collect: bool, softmax: bool, exclude: bool
 ) -> Tensor:
-    logits = full_matmul(bank, features.flatten(2)).unflatten(2, features.shape[2:])
+    logits = full_project(features, bank)
     absolute = relative_to_absolute(logits, mask, float("-inf") if exclude and softmax else 0.0)
     if not collect:  # what position i gives to j stands in i's mask: the same table with the two positions swapped
         absolute = absolute.transpose(1, 2)
