@@ -12,6 +12,8 @@ import pytest
 
 import foveate
 from foveate.cli import main
+from foveate.cli.words import count_of
+from foveate.errors import OptionError
 from foveate.registry import KINDS
 
 
@@ -68,13 +70,39 @@ def test_list_shows_the_catalogue_by_kind(run):
         (["--max-parameters", "4"], None, "eca"),
         (["--max-macs", "8192", "--shape", "256x7x7"], "squeeze_excite", "cbam"),
         (["--exports", "onnx", "--kind", "channel"], "eca", "cbam"),
-        (["--any-size", "--any-channels"], "psanet", None),  # over-complete masks run at every size
+        (["--any-size", "--any-channels"], "psanet", "bottleneck_attention"),  # over-complete masks run at every size
+        (["--protocol", "Fusion"], "attention_gate", "bottleneck_attention"),
     ],
 )
 def test_list_can_be_narrowed(run, options, there, gone):
     found = {row["name"] for row in json.loads(run("list", *options, "--json").stdout)}
     assert there is None or there in found
     assert gone not in found
+
+
+def test_only_what_its_certificate_says_is_exported(run, monkeypatch):
+    survey = sys.modules["foveate.measure.survey"]
+    monkeypatch.setattr(survey, "_exports", lambda name: ("torch",) if name == "eca" else ("onnx", "torch"))
+    for wanted, there in (("ONNX", False), ("torch", True)):
+        found = {row["name"] for row in json.loads(run("list", "--exports", wanted, "--json").stdout)}
+        assert ("eca" in found, "cbam" in found) == (there, True)
+
+
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [
+        *(("0", 0), ("10000", 10_000), ("10k", 10_000), ("1.5M", 1_500_000), ("2g", 2 * 10**9), ("1e6", 10**6)),
+        *(("12,345", 12_345), ("1_000", 1000), (" 7 ", 7), ("4.5", 4), ("1.001k", 1001), ("16.1k", 16_100)),
+    ],
+)
+def test_counts_as_people_write_them(written, count):
+    assert count_of("--max-macs", written) == count
+
+
+@pytest.mark.parametrize("written", ["", "k", "few", "-1", "-1k", "nan", "inf", "1e400", "10kk", "1/2"])
+def test_what_is_no_count(written):
+    with pytest.raises(OptionError, match="--max-macs must be a number from 0, as 10000, 10k, 1.5M or 1e6, not '"):
+        count_of("--max-macs", written)
 
 
 def test_what_needs_certain_channels_says_which(run):
@@ -86,7 +114,7 @@ def test_what_needs_certain_channels_says_which(run):
         ("split_attention", 2),
     ):
         assert needs[name] == f"a multiple of {step} channels"
-        with pytest.raises(foveate.errors.OptionError):
+        with pytest.raises(OptionError):
             foveate.create(name, 30 if step == 4 else 31)
     assert "channels" not in needs["eca"]
 
@@ -125,6 +153,14 @@ def test_show_says_how_to_use_it(run):
         assert "in a shell: foveate plan " in text
         assert needs in text
     assert "instead of a 3×3 convolution's 36,864 parameters" in text
+
+
+def test_show_takes_options_that_fit_the_map_that_was_asked_for(run):
+    shown = json.loads(run("show", "shuffle:groups=6", "--shape", "96x4x4", "--json").stdout)
+    assert (shown["kind"], shown["spec"]) == ("hybrid", "shuffle:groups=6")
+    text = run("show", "cbam:reduction=8", "--shape", "64x4x4").stdout
+    assert 'in Python: foveate.attach(model, "cbam:reduction=8")\n' in text
+    assert "in a shell: foveate plan torchvision/resnet50 cbam:reduction=8\n" in text
 
 
 def test_show_proves(run):
@@ -192,6 +228,7 @@ def test_plan_takes_a_mechanism_of_every_protocol(run):
         (["show"], "Missing argument"),
         (["show", "cbma"], "there is no mechanism called 'cbma'; did you mean 'cbam'?"),
         (["show", "cbam:reducton=8"], "cbam has no option 'reducton'; did you mean 'reduction'?"),
+        (["show", "se:name=3"], "squeeze_excite has no option 'name'"),
         (["show", "cbam:reduction=0"], "reduction must be a whole number of at least 1, not 0"),
         (["show", "eca:kernel_size=4"], "kernel_size must be odd, to have a centre; 4 is not, 3 and 5 are"),
         (["show", "se", "--shape", "7"], "'7' is not a shape; write channels×height×width"),

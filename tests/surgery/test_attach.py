@@ -303,6 +303,15 @@ def test_a_strangers_module_can_be_attached():
     assert not torch.allclose(model(x), before, rtol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_strangers_module_may_have_the_type_of_the_network_already(dtype):
+    model, x = host().to(dtype), images().to(dtype)
+    before = model(x)
+    foveate.attach(model, lambda channels: nn.Conv2d(channels, channels, 1, dtype=dtype), name="own")
+    assert torch.equal(model(x), before)
+    assert foveate.status(model).attachments[0].dtypes == (str(dtype).removeprefix("torch."),)
+
+
 def test_nothing_happens_when_something_cannot_work():
     model = host()
     keys = list(model.state_dict())
@@ -354,6 +363,14 @@ def test_an_option_among_the_keywords_is_refused_with_how_it_is_written():
             function(model, lambda channels: nn.Identity(), stage=4)
     with pytest.raises(OptionError, match="'odconv:kernels=2'"):
         foveate.replace(model, "odconv", kernels=2)
+    with pytest.raises(OptionError, match="plan takes no 'roundz'; did you mean 'rounds'"):
+        foveate.plan(model, "se", roundz=3)
+    for wanted in ("attach", "plan", "replace"):
+        with pytest.raises(OptionError, match="known: at, ") as said:
+            getattr(foveate, wanted)(model, "odconv" if wanted == "replace" else "se", zzz=1)
+        assert (" name" in str(said.value), " rounds" in str(said.value)) == (wanted != "plan", wanted == "plan")
+    with pytest.raises(OptionError, match="plan takes no 'name'; known: "):
+        foveate.plan(model, "se", name="mine")
     assert not foveate.status(model).attachments
 
 

@@ -1,5 +1,6 @@
 """Places are found by watching a network run, and a pattern that finds none says so."""
 
+import collections
 import re
 
 import pytest
@@ -126,6 +127,24 @@ def test_a_pattern_that_stops_at_a_dot_says_so_and_what_matches():
         find_convolutions(model, "layer4")
     with pytest.raises(PlaceError, match=r"'\*' stops at a dot: '\*\*\.conv2' matches 8"):
         find_places(model, "*.conv2")
+
+
+@pytest.mark.parametrize("pattern", ["layer1?0", "layer1[!x]0", "layer1[.]0", "layer1*0"])
+def test_only_two_stars_cross_a_dot(pattern):
+    with pytest.raises(PlaceError, match="matches no module of this network"):
+        find_places(torchvision.models.resnet18(), pattern)
+
+
+def test_what_stands_for_one_letter_of_a_level():
+    model = torchvision.models.resnet18()
+    assert paths(model, "layer[!234].?.bn2") == paths(model, "l?yer[1].*.bn[2-9]") == ["layer1.0.bn2", "layer1.1.bn2"]
+
+
+def test_what_is_near_is_named_once():
+    model = nn.Sequential(collections.OrderedDict(conv=nn.Conv2d(3, 8, 3)))  # also a preset
+    for find in (find_places, find_convolutions):
+        with pytest.raises(PlaceError, match=r"did you mean 'conv'\?"):
+            find(model, "conv1")
 
 
 def test_a_preset_that_finds_nothing_names_all_that_do():

@@ -16,6 +16,7 @@ import foveate
 from foveate import hosts
 from foveate.attention import Map
 from foveate.errors import DataError, FoveateError, FoveateWarning, OptionError, PlaceError
+from foveate.ops.anneal import Temperature
 from foveate.replacement import ConvShape, Replacement
 from foveate.surgery import replace
 from foveate.surgery.attended import attended_places
@@ -614,6 +615,8 @@ def test_it_says_how_long_a_temperature_falls_where_nobody_chose():
             FoveateWarning, match=f"temperature of {name} falls from 30 to 1 in 50,040.*'{name}:steps=1000'"
         ):
             replace(host(), name)
+    with pytest.warns(FoveateWarning, match="as 'odconv:kernels=2,steps=1000'"):  # what was asked for stays asked for
+        replace(host(), "odconv:kernels=2")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         replace(host(), "odconv:steps=100")
@@ -622,19 +625,39 @@ def test_it_says_how_long_a_temperature_falls_where_nobody_chose():
 
 def test_the_status_shows_the_temperature_and_how_far_it_has_come():
     model = foveate.attach(replace(host(), "odconv:steps=4", at="layer3.**"), "se")
-    replaced, attached = foveate.status(model).attachments
-    assert attached.temperature is None or replaced.temperature is None
+    before = {one.name: one.temperature for one in foveate.status(model).attachments}
+    assert before["squeeze_excite"] is None
+    assert (before["odconv"].present, before["odconv"].done) == (30.0, 0)
     model.train()(images(count=4))
     status = foveate.status(model)
     entry = next(one for one in status.attachments if one.name == "odconv")
     assert (entry.temperature.start, entry.temperature.present, entry.temperature.done) == (30.0, 22.75, 1)
     assert "22.8 of 30 → 1, 1 of 4 steps" in str(status)
     assert "(temperature): Temperature(22.8 of 30 → 1, 1 of 4 steps)" in repr(model)
-    assert status.as_dict()["attachments"][0]["temperature"] in (
-        None,
-        {"start": 30.0, "present": 22.75, "done": 1, "steps": 4},
-    )
+    plain = {one["name"]: one["temperature"] for one in status.as_dict()["attachments"]}
+    assert plain == {"odconv": {"start": 30.0, "present": 22.75, "done": 1, "steps": 4}, "squeeze_excite": None}
     assert "temperature" not in str(foveate.status(foveate.attach(host(), "se")))
+
+
+def test_the_temperature_that_is_told_is_that_of_the_place_that_is_least_far():
+    model = replace(host(), "odconv:steps=4", at="layer3.**")
+    first, *others = [part for part in model.modules() if isinstance(part, Temperature)]
+    for steps, due in ((3, (3, 8.25)), (9, (4, 1.0))):
+        first.num_batches_tracked.fill_(steps)
+        for other in others:
+            other.num_batches_tracked.fill_(9)
+        told = foveate.status(model).attachments[0].temperature
+        assert (told.done, told.present) == due
+        assert told.present == float(first.eval()(torch.zeros(1)))  # what logits are divided by
+
+
+def test_a_temperature_on_the_meta_device_tells_where_it_goes():
+    with torch.device("meta"):
+        model = HOSTS["foveate/resnet8"]()
+    status = foveate.status(replace(model, "odconv:steps=4", at="layer3.**"))
+    assert status.attachments[0].temperature is None
+    assert "temperature" not in str(status)
+    assert "(temperature): Temperature(30 → 1, 4 steps)" in repr(model)
 
 
 def test_an_involution_says_that_fresh_norms_overflow_in_evaluation():

@@ -1,6 +1,7 @@
 """Networks in which attention could silently not act, act elsewhere, or stay behind: each was seen to go wrong."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 import foveate
-from foveate.errors import FoveateWarning, OptionError, PlaceError
+from foveate.errors import FoveateError, FoveateWarning, OptionError, PlaceError
 from foveate.surgery.attended import Absent, attachments
 from foveate.surgery.places import find_places
 
@@ -145,6 +146,88 @@ def test_a_module_that_also_runs_behind_its_place_is_refused():
     with pytest.raises(PlaceError, match="'a' through another reference"):
         attached(network, "a", se())
     assert not attachments(network)
+
+
+def test_a_convolution_that_also_runs_behind_what_stands_in_its_place_is_refused():
+    """What is replaced does not run itself, so the calls past its place are as many as those that are seen."""
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv()
+            self.past = [self.conv]
+
+        def forward(self, x):
+            return self.past[0](self.conv(x))
+
+    network = Both()
+    with pytest.raises(PlaceError, match="'conv' through another reference than its place.*nothing was attached"):
+        foveate.replace(network, "odconv:steps=5", example=X)
+    assert network.conv.weight.requires_grad
+    assert attachments(network) == []
+
+
+def test_sentences_call_modules_as_the_host_does():
+    """Also where the network carries attention already, and its modules lie a level deeper."""
+
+    class Rewritten(nn.Sequential):
+        def reparameterize(self):
+            pass
+
+    class Adds(nn.Module):
+        def __init__(self, inside):
+            super().__init__()
+            self.inside = inside
+
+        def forward(self, x):
+            return F.relu(self.inside(x) + x)
+
+    def said(put, attention, at):
+        """All that is said of a network with attention at both blocks, one of which is rewritten for inference."""
+        rewritten = Rewritten(conv(), nn.BatchNorm2d(8))
+        network = foveate.attach(Net(Adds(rewritten), Adds(nn.Identity())), "se", at="blocks.*", example=X)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                put(network, attention, at=at, example=X)
+            except PlaceError as error:
+                return str(error)
+        return " ".join(str(one.message) for one in caught)
+
+    inside = "'blocks.0.inside.0' is inside 'blocks.0.inside', which rewrites"
+    assert inside in said(foveate.attach, "eca", "blocks.0.inside.0")
+    assert inside in said(foveate.replace, "odconv:steps=5", "**")
+    assert "known: residual, skip, neck, blocks.0" in said(foveate.attach, "attentional_fusion", "nothing")
+    sentences = [said(foveate.attach, "eca", preset) for preset in ("residual", "pre", "identity", "post", "skip")]
+    sentences += [said(foveate.attach, "attentional_fusion", preset) for preset in ("residual", "skip", "neck")]
+    assert "'blocks." in "".join(sentences)
+    assert not [sentence for sentence in sentences if "foveate_host" in sentence]
+
+
+def test_a_module_that_carries_attention_is_no_network_to_take_it_from():
+    network = foveate.attach(nn.Sequential(conv(), nn.ReLU()), "se", at="0", example=X)
+    part, keys = network[0], list(network.state_dict())
+    for change in (foveate.detach, foveate.bake, lambda one: foveate.attach(one, "eca", at="conv", example=X)):
+        with pytest.raises(FoveateError, match="the network that it is a part of"):
+            change(part)
+        assert list(network.state_dict()) == keys
+    assert "foveate" not in "".join(foveate.detach(network).state_dict())
+
+
+def test_what_is_left_out_is_said_where_the_call_stands():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = conv(), conv()
+
+        def forward(self, x):
+            self.idle(x)
+            return self.used(x)
+
+    for put in (foveate.attach, foveate.plan):
+        with pytest.warns(FoveateWarning, match="leaves 1 out") as warned:
+            put(Idle(), "se", at="conv", example=X)
+        assert {one.filename for one in warned} == {__file__}
 
 
 def test_a_shortcut_that_is_another_argument():

@@ -55,8 +55,9 @@ def show(
     aliases = f" (also {', '.join(card.aliases)})" if card.aliases else ""
     needs = f"; needs {entry.needs}" if entry.needs else ""
     out.print(f"{card.name}{aliases}: {SAID[mechanism.protocol]}{needs}", highlight=False, markup=False)
-    out.print(f"in Python: {mechanism.usage}", highlight=False, markup=False)
-    host = "NETWORK --at skip" if 'at="skip"' in mechanism.usage else "torchvision/resnet50"
+    usage = mechanism.used_as(str(spec), **dict(spec.options))
+    out.print(f"in Python: {usage}", highlight=False, markup=False)
+    host = "NETWORK --at skip" if 'at="skip"' in usage else "torchvision/resnet50"
     out.print(f"in a shell: foveate plan {host} {spec}", highlight=False, markup=False)
     out.print(f"\n{card.equation}\n", markup=False, highlight=False)
     table = Table(title="options", title_justify="left", box=None, pad_edge=False)

@@ -72,7 +72,7 @@ def count_of(option: str, text: str | None) -> int | None:
         value = math.nan
     if not 0 <= value < math.inf:
         raise OptionError(f"{option} must be a number from 0, as 10000, 10k, 1.5M or 1e6, not '{text}'")
-    return int(value)
+    return int(round(value, 3))  # 1.001k is 1000.9999999999999 in binary
 
 
 def instead_of(channels: int, size: tuple[int, int]) -> str:

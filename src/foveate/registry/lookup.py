@@ -70,10 +70,10 @@ def get(name: str) -> Mechanism:
         >>> get("CBAM").card.name
         'cbam'
     """
-    if name in _mechanisms:
-        return _mechanisms[name]
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(f"a mechanism is called by a name, not by {name!r}")
+    if name in _mechanisms:
+        return _mechanisms[name]
     plain = _plain(name)
     found = [entry for entry in _mechanisms.values() if plain == _plain(entry.card.name)]
     found = found or [entry for entry in _mechanisms.values() if plain in map(_plain, entry.card.aliases)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +21,8 @@ PROTOCOLS = ("attention", "fusion", "replacement")
 KINDS = ("channel", "spatial", "hybrid", "pixel-pair", "branch", "kernel")
 # kinds that one axis decides; the rest is told by which of channels and positions the weights vary over
 _KINDS = {"kernel": {"kernel", "tap"}, "branch": {"branch"}, "pixel-pair": {"hw->hw", "slot"}}
-_USUAL = 64  # channels that every mechanism can be had for
+_USUAL = 64  # channels that every mechanism can be had for, as it is by itself
+_MOST = 256  # up to which others are tried for options that do not go with these
 # what a constructor takes by keyword and a place knows by itself
 FROM_PLACE = ("size", "partner_channels")
 
@@ -76,11 +78,15 @@ class Mechanism:
             >>> foveate.get("attention_gate").usage
             'foveate.attach(model, "attention_gate", at="skip")'
         """
+        return self.used_as(self.card.name)
+
+    def used_as(self, written: str, **options: Any) -> str:
+        """The same for a form of it: as it is written with its options, and these."""
         into = "replace" if self.protocol == "replacement" else "attach"
         more = ', at="skip"' if issubclass(self.build, GuidedGate) else ""
-        if self.usual().fixed_size is not None:
+        if self.usual(**options).fixed_size is not None:
             more += ", example=torch.zeros(1, 3, 224, 224)"
-        return f'foveate.{into}(model, "{self.card.name}"{more})'
+        return f'foveate.{into}(model, "{written}"{more})'
 
     @property
     def wants_size(self) -> bool:
@@ -104,11 +110,24 @@ class Mechanism:
                 raise OptionError(f"{self.card.name} has no option '{option}'; {nearest(option, known)}")
 
     def usual(self, **options: Any) -> Attention | Pair | Replacement:
-        """The module for a usual map, without memory behind it: to ask it what it is."""
-        channels: Any = ConvShape.same(_USUAL) if self.protocol == "replacement" else _USUAL
+        """The module for a usual map, without memory behind it: to ask it what it is.
+
+        Options may ask for other channels than the usual, such as groups that do not divide these: it is then made for
+        the most that work.
+
+        Raises:
+            OptionError: If the options work with no number of channels, as for the usual one.
+        """
+        for channels in (_USUAL, *range(_MOST, 0, -1)):
+            with suppress(OptionError):
+                return self._without_memory(channels, options)
+        return self._without_memory(_USUAL, options)
+
+    def _without_memory(self, channels: int, options: Mapping[str, Any]) -> Attention | Pair | Replacement:
+        given: Any = ConvShape.same(channels) if self.protocol == "replacement" else channels
         size = {"size": (8, 8)} if self.wants_size else {}
         with torch.device("meta"):
-            return self.build(channels, **options, **size)  # type: ignore[call-arg]
+            return self.build(given, **options, **size)  # type: ignore[call-arg]
 
     def kind(self, **options: Any) -> str:
         """The kind, computed from the axes of the maps: channel, spatial, hybrid, pixel-pair, branch or kernel.

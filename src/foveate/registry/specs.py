@@ -100,7 +100,7 @@ class Spec:
         return {}
 
 
-def spec(name: str, **options: Any) -> Spec:
+def spec(name: str, /, **options: Any) -> Spec:
     """A mechanism with options, checked.
 
     Raises:

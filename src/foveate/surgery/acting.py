@@ -33,12 +33,13 @@ def check_that_it_acts(model: nn.Module, name: str, example: Any) -> None:
 
 
 def _wrongs(model: nn.Module, name: str, seen: Pass) -> Iterator[str]:
-    shortcuts = {value for join in joins(seen) for value in (join.shortcut,)}
+    shortcuts = {join.shortcut for join in joins(seen)}
     for path, place in attended_places(model).items():
         keys = [key for key, how in place.foveate_seats.items() if how.attachment == name]
         where = host_path(model, path)
         calls = seen.calls_of(path)
-        if keys and (not calls or len(calls) < len(seen.calls_of(f"{path}.{HOST}".lstrip(".")))):
+        past = [call for call in seen.calls_of(f"{path}.{HOST}".lstrip(".")) if call.parent not in calls]
+        if keys and (past or not calls):
             yield (
                 f"the network calls '{where}' through another reference than its place among the modules, such as a "
                 "list of its own, so attention there would not always run"

@@ -62,7 +62,8 @@ def _check_shape(module: object, place: Place) -> None:
             f"{type(module).__name__} takes two maps: register it with @foveate.mechanism, and attach it by its name"
         )
     shape = (1, *place.shape[1:])
-    x = torch.randn(shape, generator=None if torch.get_default_device().type == "meta" else torch.Generator())
+    like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
+    x = torch.randn(shape, generator=torch.Generator("cpu"), device="cpu").to(device=like.device, dtype=like.dtype)
     before, training = x.clone(), module.training
     try:
         with torch.no_grad():

@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from foveate.errors import FoveateError
-from foveate.surgery.attended import Absent, Attended, attended_places, wrap
+from foveate.surgery.attended import HOST, Absent, Attended, attended_places, wrap
 from foveate.surgery.checkpoint import answer_for, answer_no_more
 from foveate.surgery.fingerprint import forget_host, note_host
 from foveate.surgery.point import Seat
 from foveate.surgery.seats import present, replacement_at, rest, seat, tap, unseat
 
 Owners = dict[int, list[tuple[nn.Module, str]]]
+# of a network that is a wrapper itself: nothing that is seen here holds it, so nothing can stand in its place
+PART = "this module carries attention itself, as a part of a larger network: give the network that it is a part of"
 
 
 def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], modules: Iterable[nn.Module]) -> None:
@@ -68,7 +70,13 @@ def put_in(model: nn.Module, paths: Iterable[str], seats: Iterable[Seat], module
 
 
 def take_out(model: nn.Module, names: Collection[str]) -> None:
-    """Take attachments out of a network, and the wrapper off each module that carries nothing any more."""
+    """Take attachments out of a network, and the wrapper off each module that carries nothing any more.
+
+    Raises:
+        FoveateError: If the network is such a module itself; nothing was changed.
+    """
+    if isinstance(model, Attended) and present(model) <= set(names):
+        raise FoveateError(PART)
     places = attended_places(model)
     owners = _owners(model)
     for place in places.values():
@@ -90,6 +98,8 @@ def take_out(model: nn.Module, names: Collection[str]) -> None:
 
 def _prepared(model: nn.Module, path: str) -> nn.Module:
     """The module at a place; an :class:`Absent` to be put where the host has an attribute that is ``None``."""
+    if path == HOST and isinstance(model, Attended):
+        raise FoveateError(PART)
     parent, _, name = path.rpartition(".")
     owner = model.get_submodule(parent)
     if getattr(owner, name, owner) is None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foveate.errors import FoveateWarning, OptionError, PlaceError, check_choice
 from foveate.ops.anneal import Temperature
-from foveate.registry import Spec, get
+from foveate.registry import Spec, get, spec
 from foveate.replacement import ConvShape
 from foveate.surgery.acting import check_that_it_acts
 from foveate.surgery.attended import Attended
@@ -208,9 +208,10 @@ def _warn_of_schedule(maker: Maker, made: list[nn.Module]) -> None:
         return
     falls = next((part for module in made for part in module.modules() if isinstance(part, Temperature)), None)
     if falls is not None:
+        own = spec(maker.name, **dict(maker.options), steps=1000)
         warnings.warn(
             f"the temperature of {maker} falls from {falls.start:g} to 1 in {falls.steps:,} training steps, those of "
-            f"its paper: in a shorter training it stays high, so give your own number, as '{maker.name}:steps=1000'",
+            f"its paper: in a shorter training it stays high, so give your own number, as '{own}'",
             FoveateWarning,
             stacklevel=3,
         )

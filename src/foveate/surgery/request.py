@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,6 @@ from foveate.surgery.places.find import Kind
 
 Factory = Callable[[int], nn.Module]
 What = str | Spec | Factory
-_KEYWORDS = ("at", "start", "example", "stages", "exclude", "name")
 _PARALLEL = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
 
@@ -104,7 +104,7 @@ def check_no_more(function: str, attention: What, more: Mapping[str, object]) ->
     """Refuse a keyword that is none of the function's: an option of the mechanism, perhaps, or a misspelt word.
 
     Args:
-        function: The function, whose own keywords are known.
+        function: The name of a function of :mod:`foveate.surgery`, whose own keywords its signature says.
         attention: The mechanism that it was called with.
         more: The keywords that it does not have.
 
@@ -113,17 +113,21 @@ def check_no_more(function: str, attention: What, more: Mapping[str, object]) ->
     """
     if not more:
         return
+    from foveate import surgery  # not above: its functions are made with what stands here
+
+    parameters = inspect.signature(getattr(surgery, function)).parameters.values()
+    own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     word, value = next(iter(more.items()))
     named = parse(attention) if isinstance(attention, str) else attention
     options = list(get(named.name).options) if isinstance(named, Spec) else []
-    close = difflib.get_close_matches(word, [*_KEYWORDS, *options], n=1, cutoff=0.6)
-    if isinstance(named, Spec) and close and close[0] in options and close[0] not in _KEYWORDS:
+    close = difflib.get_close_matches(word, [*own, *options], n=1, cutoff=0.6)
+    if isinstance(named, Spec) and close and close[0] in options and close[0] not in own:
         said = Spec(named.name, ((close[0], value),))
         raise OptionError(
             f"{function} takes no '{word}'; an option of the mechanism is written with its name: '{said}', or "
             f"foveate.spec('{named.name}', {close[0]}={value!r})"
         )
-    raise OptionError(f"{function} takes no '{word}'; {nearest(word, [*_KEYWORDS, *options])}")
+    raise OptionError(f"{function} takes no '{word}'; {nearest(word, [*own, *options])}")
 
 
 def factory_name(attention: Callable[..., Any]) -> str:

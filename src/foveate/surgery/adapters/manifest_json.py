@@ -142,20 +142,16 @@ def _point(table: dict[str, Any]) -> Point:
     known = {field.name for field in fields(Point)}
     if set(table) | {"partner"} != known:
         raise ValueError(f"a point has the fields {', '.join(sorted(known))}")
-    argument, channels = table["argument"], table["channels"]
+    argument = table["argument"]
     if table["side"] not in get_args(Side) or not (isinstance(argument, str) or _is_count(argument)):
         raise ValueError(f"no such point: {table['side']!r}, {argument!r}")
-    if channels is not None and not (
-        isinstance(channels, list) and len(channels) == 2 and all(map(_is_count, channels))
-    ):
-        raise ValueError(f"no such channels: {channels!r}")
     return Point(
         side=table["side"],
         argument=argument,
         axis=_of(table, "axis", int),
         axes=_of(table, "axes", int),
         fold=_of(table, "fold", bool),
-        channels=_range(channels),
+        channels=_range(table["channels"]),
         partner=_partner(_of(table, "partner", dict)) if "partner" in table else None,
     )
 

@@ -16,7 +16,7 @@ from foveate.surgery.places.patterns import At, host_modules, listed, shown, who
 from foveate.surgery.places.place import Place, of_stages
 from foveate.surgery.places.presets import PRESETS
 from foveate.surgery.places.resolutions import resolutions, stage_of
-from foveate.surgery.places.spots import Found, Spot, bare, point_at, within_attention
+from foveate.surgery.places.spots import Found, Spot, bare, known_as, point_at, within_attention
 from foveate.surgery.places.watch import watch
 
 
@@ -77,7 +77,7 @@ def _is_wide(conv: nn.Module) -> bool:
 def _in_place_of(call: Call) -> Spot:
     given = call.first
     if given is None:
-        raise PlaceError(f"'{call.path}' is given no map")
+        raise PlaceError(f"'{known_as(call.path)}' is given no map")
     return Spot(call.path, point_at("instead", given), given)
 
 
@@ -100,6 +100,8 @@ def _convolutions_named(pattern: At, seen: Pass, names: dict[str, str], calls: l
         found = [call for call in calls if expression.fullmatch(names[call.path])]
     if not found:
         known = [names[call.path] for call in calls]
-        near = wider(pattern, known) or (nearest(pattern, ("conv", *known)) if isinstance(pattern, str) else "")
+        near = wider(pattern, known) or (
+            nearest(pattern, dict.fromkeys(("conv", *known))) if isinstance(pattern, str) else ""
+        )
         raise PlaceError(f"{shown(pattern)} matches no two-dimensional convolution that ran; {near}".rstrip("; "))
     return found

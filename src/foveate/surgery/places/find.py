@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from foveate.errors import FoveateWarning, PlaceError, nearest
-from foveate.surgery.attended import HOST, host_path
+from foveate.surgery.attended import host_path
 from foveate.surgery.places.example import default_example
 from foveate.surgery.places.lasting import lasting, leading
 from foveate.surgery.places.meetings import PAIRED
@@ -19,7 +19,7 @@ from foveate.surgery.places.patterns import At, host_modules, host_name, listed,
 from foveate.surgery.places.place import Place, of_stages
 from foveate.surgery.places.presets import PRESETS
 from foveate.surgery.places.resolutions import resolutions, stage_of
-from foveate.surgery.places.spots import Found, Spot, bare, made_by_call
+from foveate.surgery.places.spots import Found, Spot, bare, known_as, made_by_call
 from foveate.surgery.places.watch import watch
 from foveate.surgery.point import Point
 
@@ -63,7 +63,9 @@ def find_places(
             return _meeting(pattern, seen, presets)
         return _matching(pattern, seen, names, presets, leave=leave)
 
-    chosen = [spot for pattern in listed(at) for spot in matching(pattern)]
+    chosen = list[Spot]()
+    for pattern in listed(at):  # no comprehension: it would stand between a warning and the call that it is about
+        chosen += matching(pattern)
     without: set[Any] = set()
     for pattern in listed(exclude):  # a preset leaves out its own points, a pattern all points of a module
         left_out = matching(pattern, leave=True)
@@ -114,7 +116,7 @@ def _matching(
             warnings.warn(
                 f"'{pattern}' leaves {len(found.unusable)} out and finds {len(found.spots)}: {found.unusable[0]}",
                 FoveateWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return found.spots
     maps = {path: [call for call in seen.calls_of(path) if _returns_map(call)] for path in names}
@@ -134,7 +136,7 @@ def _matching(
         )
     if not matched:
         near = wider(pattern, list(candidates))
-        near = near or (nearest(pattern, (*PRESETS, *candidates)) if isinstance(pattern, str) else "")
+        near = near or (nearest(pattern, dict.fromkeys((*PRESETS, *candidates))) if isinstance(pattern, str) else "")
         raise PlaceError(f"{shown(pattern)} matches no module of this network; {near}".rstrip("; "))
     spots = [made_by_call(seen, maps[candidates[name]][0]) for name in matched]
     found = lasting(seen, Found(spots, []))
@@ -159,7 +161,7 @@ def _meeting(pattern: At, seen: Pass, presets: Presets) -> list[Spot]:
     expression = None if callable(pattern) else whole(pattern)
 
     def named(path: str) -> bool:
-        name = ".".join(part for part in path.split(".") if part != HOST)
+        name = known_as(path)
         if expression is not None:
             return expression.fullmatch(name) is not None
         return callable(pattern) and path in seen.modules and bool(pattern(name, bare(seen.modules[path])))
@@ -172,7 +174,7 @@ def _meeting(pattern: At, seen: Pass, presets: Presets) -> list[Spot]:
     if not matched:
         called = pattern if isinstance(pattern, str) else getattr(pattern, "pattern", getattr(pattern, "__name__", ""))
         reason = next((one.unusable[0] for one in found if one.unusable), "")
-        known = ", ".join(dict.fromkeys([*presets, *(spot.path for spot in spots[:3])]))
+        known = ", ".join(dict.fromkeys([*presets, *(known_as(spot.path) for spot in spots[:3])]))
         raise PlaceError(
             f"'{called}' names no module where two maps are joined; known: {known}{f'; {reason}' if reason else ''}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from foveate.surgery.places.passes import Pass
-from foveate.surgery.places.spots import Found, Spot, rewriter
+from foveate.surgery.places.spots import Found, Spot, known_as, rewriter
 
 
 def leading(seen: Pass, found: Found) -> Found:
@@ -12,7 +12,7 @@ def leading(seen: Pass, found: Found) -> Found:
     if not used:  # what the network returns hides where it comes from
         return found
     idle = [
-        f"'{spot.path}' leads to nothing that the network returns"
+        f"'{known_as(spot.path)}' leads to nothing that the network returns"
         for spot in found.spots
         if spot.value not in seen.live
     ]
@@ -28,8 +28,9 @@ def lasting(seen: Pass, found: Found) -> Found:
         if around is None:
             spots.append(spot)
         else:
+            inside, whole = known_as(spot.path), known_as(around.path)
             unusable.append(
-                f"'{spot.path}' is inside '{around.path}', which rewrites its inside for inference and would drop or "
-                f"distort what is attached there; name '{around.path}' as a whole"
+                f"'{inside}' is inside '{whole}', which rewrites its inside for inference and would drop or "
+                f"distort what is attached there; name '{whole}' as a whole"
             )
     return Found(spots, unusable)

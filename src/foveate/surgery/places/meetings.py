@@ -22,6 +22,7 @@ from foveate.surgery.places.spots import (
     at_output,
     host_of,
     inside,
+    known_as,
     nested,
     outermost,
     usable,
@@ -114,7 +115,8 @@ def _skips(seen: Pass, operations: set[str]) -> list[tuple[Value, Value, Value]]
 
 def _meeting(seen: Pass, lead: Value, other: Value, total: Value, block: Call) -> Spot | str:
     """Where a fusion acts for one addition, or why it cannot."""
-    where = f"the addition in '{block.path}'" if block.path else "the addition in the network's own forward"
+    inside = f"'{known_as(block.path)}'" if block.path else "the network's own forward"
+    where = f"the addition in {inside}"
     if lead is other:
         return f"{where} adds a map to itself"
     copied = total if total.operation in _IN_PLACE else None
@@ -205,7 +207,7 @@ def _gated(seen: Pass, skip: Value, up: Value, total: Value) -> Spot | str:
     guide = _seen_at(seen, up, block, None, leads=False)
     if made is not None and guide is not None and skip.uses == [total] and _since(up, block) < _since(skip, block):
         return _paired(at_output(seen, made, skip), guide, up)
-    where = f"in '{block.path}'" if block.path else "in the network's own forward"
+    where = f"in '{known_as(block.path)}'" if block.path else "in the network's own forward"
     return f"no module sees the skip that meets the decoder {where} together with what guides it"
 
 

@@ -82,11 +82,12 @@ def host_name(model: nn.Module, path: str) -> str:
 
 
 def _glob(pattern: str) -> str:
-    """Translate a glob over dotted paths: ``*`` within a level, ``**`` across levels."""
+    """Translate a glob over dotted paths: ``*``, ``?`` and ``[...]`` within a level, ``**`` across levels."""
     parts: list[str] = []
     for name in pattern.split("."):
         if name == "**":
             parts.append(r"[^.]+(?:\.[^.]+)*")
         else:
-            parts.append(fnmatch.translate(name)[_OPENS:-_CLOSES].replace(".*", "[^.]*"))
+            # a dot here is any character, and so is what a class leaves out: neither may be the end of a level
+            parts.append(fnmatch.translate(name)[_OPENS:-_CLOSES].replace(".", "[^.]").replace("[^", "[^."))
     return r"\.".join(parts)

@@ -15,6 +15,7 @@ from foveate.surgery.places.spots import (
     bare,
     host_of,
     inside,
+    known_as,
     made_by,
     nested,
     outermost,
@@ -86,8 +87,8 @@ def pre(seen: Pass) -> Found:
 def _why_not(seen: Pass, join: Join, otherwise: str) -> str:
     around = join.block if rewrites(seen, join.block) else rewriter(seen, join.block)
     if around is None:
-        return f"the branch of '{join.block.path}' {otherwise}"
-    return f"'{around.path}' rewrites itself for inference, and would drop what is attached inside"
+        return f"the branch of '{known_as(join.block.path)}' {otherwise}"
+    return f"'{known_as(around.path)}' rewrites itself for inference, and would drop what is attached inside"
 
 
 def post(seen: Pass) -> Found:
@@ -102,7 +103,7 @@ def post(seen: Pass) -> Found:
         after = pointwise_after(join.total)
         made = next((spot for value in after if (spot := made_by(seen, value, call, through=False))), None)
         if made is None:
-            unusable.append(f"what follows the addition in '{call.path}' is no module")
+            unusable.append(f"what follows the addition in '{known_as(call.path)}' is no module")
         else:
             spots.append(made)
     return Found(spots, unusable)
@@ -131,7 +132,8 @@ def identity(seen: Pass) -> Found:
         if spot is not None:
             spots.append(spot)
         else:
-            unusable.append(f"the shortcut of '{block.path}' is no module, and an operation follows the addition")
+            where = known_as(block.path)
+            unusable.append(f"the shortcut of '{where}' is no module, and an operation follows the addition")
     return Found(spots, unusable)
 
 

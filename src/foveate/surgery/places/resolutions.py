@@ -18,6 +18,7 @@ from foveate.surgery.places.spots import (
     at_input,
     at_output,
     bare,
+    known_as,
     made_by,
     nested,
     outermost,
@@ -128,8 +129,8 @@ def skip(seen: Pass) -> Found:
                     continue
                 found = _only_way(seen, value, total)
                 if found is None:
-                    where = total.call.path or "the network's own forward"
-                    unusable.append(f"no module sees the skip that meets the decoder in '{where}'")
+                    where = f"'{known_as(total.call.path)}'" if total.call.path else "the network's own forward"
+                    unusable.append(f"no module sees the skip that meets the decoder in {where}")
                 else:
                     spots.append(found)
         if spots or unusable:

@@ -186,6 +186,11 @@ def host_of(path: str) -> str:
     return path.removesuffix(f".{HOST}")
 
 
+def known_as(path: str) -> str:
+    """A present path as a person knows it, in a sentence: without the wrappers' own level."""
+    return ".".join(part for part in path.split(".") if part != HOST)
+
+
 def bare(module: nn.Module) -> nn.Module:
     """The host's own module, where it carries attention already."""
     return module.foveate_host if isinstance(module, Attended) else module
