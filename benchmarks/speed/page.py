@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.prediction import within
 from benchmarks.speed.timing import geometric_mean
 
 Row = dict[str, Any]
@@ -27,7 +28,9 @@ def write_page(results: Path, page: Path) -> None:
     for path in sorted(results.glob("*.json")):
         answer = json.loads(path.read_text(encoding="utf-8"))
         rows = answer["rows"]
-        parts += [f"## {answer['question']}", _conditions(answer), _summary(rows), _details(rows)]
+        if "calls" not in rows[0]:  # growth stands on the pages of the mechanisms
+            continue
+        parts += [f"## {answer['question']}", _conditions(answer), _closeness(rows), _summary(rows), _details(rows)]
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
@@ -60,6 +63,11 @@ def _summary(rows: list[Row]) -> str:
         )
         lines.append(f"| {' | '.join(key)} | {members[0]['to']} | **×{means['foveate']:.2f}** | {others} |")
     return "Geometric means over the shapes:\n\n" + "\n".join(lines)
+
+
+def _closeness(rows: list[Row]) -> str:
+    """What predictions say together, where there are any."""
+    return within(rows) if all("predicted" in row["calls"] for row in rows) else ""
 
 
 def _details(rows: Iterable[Row]) -> str:

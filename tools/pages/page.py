@@ -16,6 +16,7 @@ from foveate.measure import survey
 from foveate.registry import KINDS, Mechanism, Spec, get
 from tools.pages import pictures
 from tools.pages.diagram import draw
+from tools.pages.growth import growth
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "mechanisms"
@@ -136,7 +137,7 @@ def page(name: str) -> str:
         lines.append("None.")
     if (FOLDER / f"{name}.jpg").is_file():
         lines += ["", "## What it looks at", "", f"![Maps on photographs]({name}.jpg)", "", pictures.note(name)]
-    lines += ["", "## Cost", "", *_cost(name)]
+    lines += ["", "## Cost", "", *_cost(name), *growth(name)]
     if card.evidence:
         lines += ["", "## What its paper reports", "", card.evidence]
     if card.differences:

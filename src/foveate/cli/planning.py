@@ -22,13 +22,19 @@ def plan(
     at: Annotated[str | None, typer.Option(help=WHERE)] = None,
     size: Annotated[int | None, typer.Option(help="Side of the images, in pixels; by default the host's own.")] = None,
     stages: Annotated[str | None, typer.Option(help="Only these stages, as `3,4`.")] = None,
+    predict: Annotated[bool, typer.Option("--predict", help="Say what time and memory it would take here.")] = False,
+    batch: Annotated[int, typer.Option(help="Images at once, for what is predicted.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Plan an attachment: where it would go and what it would add, place by place. Nothing is changed.
 
     What stands in the place of convolutions lists those, and what it has beyond them.
 
-    Examples: `foveate plan torchvision/resnet50 cbam --stages 3,4` · `foveate plan torchvision/resnet50 odconv`
+    With `--predict`, time and memory that it would take on this machine: nothing is run but small operations, in a
+    few seconds.
+
+    Examples: `foveate plan torchvision/resnet50 cbam --stages 3,4` · `foveate plan torchvision/resnet50 odconv` ·
+    `foveate plan torchvision/resnet50 psanet --predict --batch 8`
     """
     if name is not None and attention is not None:
         raise OptionError(f"one mechanism is planned at a time: '{name}' or '{attention}'")
@@ -53,6 +59,8 @@ def plan(
             at=usual_place(spec) if at is None else at,
             example=torch.zeros(1, channels, *sides),
             stages=None if stages is None else numbers_of(stages),
+            predict=predict,
+            batch=batch,
         )
     said = tuple(str(one.message) for one in caught if issubclass(one.category, FoveateWarning))
     planned = replace(planned, warnings=planned.warnings + said)

@@ -5,14 +5,18 @@ pass over a feature map takes time; and a latency without its conditions says no
 all of them, with the conditions.
 """
 
+from foveate.measure.calibrate import this_machine
 from foveate.measure.choose import Candidate, Choice, choose
 from foveate.measure.conditions import Conditions
 from foveate.measure.inference import inference
 from foveate.measure.latency import Latency, latency_ratio, measure_latency
+from foveate.measure.machine import Machine, Rates
 from foveate.measure.macs import count_macs
 from foveate.measure.measurement import Measurement, measure
 from foveate.measure.memory import peak_memory
 from foveate.measure.parameters import count_parameters
+from foveate.measure.prediction import Prediction, predict
+from foveate.measure.record import Operation, operations
 from foveate.measure.survey import Entry, survey
 from foveate.measure.traffic import count_bytes
 
@@ -22,7 +26,11 @@ __all__ = [
     "Conditions",
     "Entry",
     "Latency",
+    "Machine",
     "Measurement",
+    "Operation",
+    "Prediction",
+    "Rates",
     "choose",
     "count_bytes",
     "count_macs",
@@ -31,6 +39,9 @@ __all__ = [
     "latency_ratio",
     "measure",
     "measure_latency",
+    "operations",
     "peak_memory",
+    "predict",
     "survey",
+    "this_machine",
 ]

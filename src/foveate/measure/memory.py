@@ -38,12 +38,12 @@ def peak_memory(run: Callable[[], object], device: torch.device | str = "cpu") -
         run()
         torch.cuda.synchronize(place)
         return torch.cuda.max_memory_allocated(place) - before
-    with _LiveTensors() as live:
+    with LiveTensors() as live:
         run()
     return live.peak
 
 
-class _LiveTensors(TorchDispatchMode):
+class LiveTensors(TorchDispatchMode):
     """Adds up the storages that operations make, and takes each away when it is freed."""
 
     def __init__(self) -> None:

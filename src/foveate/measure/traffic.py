@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from typing import Any
-
-import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from foveate.measure.inference import inference
-
-# besides the views: memory that is taken but not written, and a view whose schema does not say so
-_MOVES_NOTHING = {
-    torch.ops.aten.empty,
-    torch.ops.aten.empty_like,
-    torch.ops.aten.empty_strided,
-    torch.ops.aten.new_empty,
-    torch.ops.aten.new_empty_strided,
-    torch.ops.aten._unsafe_view,
-}
+from foveate.measure.record import operations
 
 
 def count_bytes(module: nn.Module, *inputs: Tensor) -> int:
@@ -42,36 +25,4 @@ def count_bytes(module: nn.Module, *inputs: Tensor) -> int:
         >>> count_bytes(nn.ReLU(), torch.zeros(2, 3, 4, 4)) == 2 * (2 * 3 * 4 * 4) * 4  # read and written
         True
     """
-    with inference(module), _Traffic() as traffic:
-        module(*inputs)
-    return traffic.moved
-
-
-class _Traffic(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.moved = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        with self:  # tensors made in inference mode arrive here before composite operations are taken apart
-            result = func.decompose(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
-        result = func(*args, **kwargs)
-        if not func.is_view and func.overloadpacket not in _MOVES_NOTHING:
-            self.moved += _bytes(tree_leaves((args, kwargs))) + _bytes(tree_leaves(result))
-        return result
-
-
-def _bytes(leaves: Iterable[Any]) -> int:
-    tensors = {id(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}
-    return sum(_memory_of(tensor) for tensor in tensors.values())
-
-
-def _memory_of(tensor: Tensor) -> int:
-    """The bytes behind a tensor; an axis of stride zero repeats what is there already."""
-    axes = zip(tensor.shape, tensor.stride(), strict=True)
-    return math.prod(size for size, stride in axes if stride != 0 or size == 0) * tensor.element_size()
+    return sum(one.bytes for one in operations(module, *inputs))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -26,7 +30,28 @@ def eager(*tensors: Tensor) -> bool:
         return False
     if forward_ad._current_level >= 0:  # pyright: ignore
         return False
-    return all(type(tensor) in _PLAIN and tensor.device.type == "cpu" for tensor in tensors)
+    plain = _plain.get()
+    return all(type(tensor) in plain and tensor.device.type == "cpu" for tensor in tensors)
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+@contextmanager
+def counted_as_plain(*classes: type[Tensor]) -> Generator[None]:
+    """Inside, tensors of these classes choose as plain ones do: for those without memory, to see what would run.
+
+    Example:
+        >>> class Mine(Tensor): ...
+        >>> mine = torch.zeros(1).as_subclass(Mine)
+        >>> with counted_as_plain(Mine):
+        ...     eager(mine)
+        True
+        >>> eager(mine)
+        False
+    """
+    token = _plain.set((*_plain.get(), *classes))
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+_plain: ContextVar[tuple[type[Tensor], ...]] = ContextVar("plain", default=(Tensor, torch.nn.Parameter))
