@@ -2,11 +2,13 @@
 
     uv run python -m benchmarks.speed networks [--only resnet50]
 
-Images of 224×224 (128×128 for the U-Net), batch 8 and 1, channels_last, inference and a training step.
+Images of 224×224 (128×128 for the U-Net), batch 8 and 1, channels_last, inference and a training step; and
+inference after ``foveate.optimize``.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +51,12 @@ def _networks(host: str) -> dict[str, nn.Module]:
     return made
 
 
+def _optimised(made: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Copies of the plain and of our networks, optimised."""
+    ours = {key: net for key, net in made.items() if not key.startswith("timm")}
+    return {key: foveate.optimize(copy.deepcopy(net), example=torch.zeros(1, 3, 64, 64)) for key, net in ours.items()}
+
+
 def rows(*, compiled: bool = False, names: tuple[str, ...] = HOSTS) -> Iterator[dict[str, Any]]:  # noqa: ARG001
     """One row a host, batch size and phase."""
     for host in names:
@@ -60,6 +68,8 @@ def rows(*, compiled: bool = False, names: tuple[str, ...] = HOSTS) -> Iterator[
                 if phase == "training" and batch == 1:
                     continue
                 calls = {key: prepare(net, images) for key, net in made.items()}
+                if phase == "inference":
+                    calls |= {f"{key} optimised": prepare(net, images) for key, net in _optimised(made).items()}
                 yield {
                     "work": host,
                     "phase": phase,

@@ -5,6 +5,7 @@ from foveate.surgery.attach import attach, attention_parameters, detach
 from foveate.surgery.attached import AttachedAttention, attached
 from foveate.surgery.bake import bake
 from foveate.surgery.convert import convert, convert_back
+from foveate.surgery.optimize import Optimized, optimize, optimized, restore
 from foveate.surgery.parameters import (
     freeze_attention,
     freeze_host,
@@ -18,6 +19,7 @@ from foveate.surgery.status import Status, disable, enable, status, use
 
 __all__ = [
     "AttachedAttention",
+    "Optimized",
     "Plan",
     "PlannedPlace",
     "Status",
@@ -34,10 +36,13 @@ __all__ = [
     "freeze_host",
     "from_pretrained",
     "load",
+    "optimize",
+    "optimized",
     "parameter_groups",
     "plan",
     "push_to_hub",
     "replace",
+    "restore",
     "save",
     "status",
     "unfreeze_attention",

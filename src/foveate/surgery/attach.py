@@ -122,6 +122,7 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
 
     Raises:
         PlaceError: If nothing of that name is attached.
+        FoveateError: If the network is a module that carries attention, out of a larger network.
 
     Example:
         >>> from foveate import hosts

@@ -14,11 +14,12 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from foveate.errors import FoveateError, PlaceError
-from foveate.surgery.attended import Absent, attachments, attended_places, host_path
+from foveate.surgery.attended import Absent, Attended, attachments, attended_places, host_path
 from foveate.surgery.bake.capture import captured
 from foveate.surgery.bake.join import Signature, joined
 from foveate.surgery.checkpoint import answer_no_more
-from foveate.surgery.insert import replace_module
+from foveate.surgery.insert import PART, replace_module
+from foveate.surgery.optimize import optimized, restore
 from foveate.surgery.places.watch import arguments
 from foveate.surgery.unwrap import unwrapped
 
@@ -66,6 +67,10 @@ def bake(model: nn.Module, example: Any = None) -> nn.Module:
     inner = unwrapped(model)
     if not attachments(inner):
         raise PlaceError("nothing is attached to this network, so there is nothing to bake")
+    if optimized(inner):  # what runs within something else is foveate's doing, and rounds in another way
+        inner = restore(copy.deepcopy(inner))
+    if isinstance(inner, Attended):
+        raise FoveateError(PART)
     paired = next((path for path, place in attended_places(inner).items() if place.foveate_slots), None)
     if paired is not None:
         raise FoveateError(

@@ -1,0 +1,40 @@
+"""A gate's product that waits for the shortcut, at the end of a residual block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from foveate.attention import Gate
+from foveate.ops.gate import gate
+from foveate.ops.pending import Product, can_wait
+
+
+@dataclass
+class Recalibrate:
+    """A gate's recalibration whose product waits.
+
+    Attributes:
+        relu: Whether it waits for ReLU after the addition.
+    """
+
+    relu: bool
+
+    def __call__(self, x: Tensor, weights: Tensor, context: Any) -> Tensor:  # noqa: ARG002
+        """Multiply, or promise to."""
+        if x.dtype == weights.dtype and can_wait(x, weights):
+            return Product(x, weights, relu=self.relu)
+        return gate(x, weights)
+
+
+def join(module: Gate, *, relu: bool) -> None:
+    """Let a gate's product wait; :func:`part` is the way back."""
+    vars(module)["recalibrate"] = Recalibrate(relu)
+
+
+def part(module: Any) -> None:
+    """Give a gate its own recalibration back."""
+    if isinstance(vars(module).get("recalibrate"), Recalibrate):
+        del vars(module)["recalibrate"]

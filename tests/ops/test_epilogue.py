@@ -1,0 +1,198 @@
+"""The end of a residual block in one pass, and products that wait for it: the same numbers, whatever comes next."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foveate.errors import FoveateError
+from foveate.ops.epilogue import gate_add
+from foveate.ops.pending import Product, can_wait
+
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+WEIGHTS = [(2, 3, 1, 1), (2, 1, 4, 5), (2, 3, 4, 5), (1, 1, 1, 1)]
+
+
+def maps(layout: torch.memory_format = torch.contiguous_format, weights: tuple[int, ...] = (2, 3, 1, 1)):
+    generator = torch.Generator().manual_seed(0)
+    x, shortcut = (torch.randn(2, 3, 4, 5, generator=generator).contiguous(memory_format=layout) for _ in range(2))
+    return x, torch.rand(weights, generator=generator), shortcut
+
+
+def check(found: Tensor, expected: Tensor, scale: Tensor | None = None):
+    """Equal up to one rounding of the product: it is not rounded before the sum where both are computed at once."""
+    size = 4.0 if scale is None else float(scale.abs().max())
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    assert found.stride() == expected.stride()
+    assert float((found - expected).abs().max()) <= torch.finfo(expected.dtype).eps * size
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_it_is_the_clear_form_with_its_gradients(weights: tuple[int, ...], layout: torch.memory_format, relu: bool):
+    given = maps(layout, weights)
+    x, factor, shortcut = (one.requires_grad_() for one in given)
+    clear = x * factor + shortcut
+    clear = torch.relu(clear) if relu else clear
+    kept = [one.detach().clone() for one in given]
+    with torch.no_grad():
+        check(gate_add(x, factor, shortcut, relu=relu), clear)
+    found = gate_add(x, factor, shortcut, relu=relu)
+    assert torch.equal(found, clear)
+    upstream = torch.randn_like(clear)
+    expected = torch.autograd.grad(clear, given, upstream)
+    for one, other in zip(torch.autograd.grad(found, given, upstream), expected, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=20 * torch.finfo(other.dtype).eps * float(other.abs().max()))
+    assert all(torch.equal(one, before) for one, before in zip(given, kept, strict=True))  # nothing is written over
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.double])
+def test_it_keeps_the_type(dtype: torch.dtype):
+    x, weights, shortcut = (one.to(dtype) for one in maps())
+    with torch.no_grad():
+        check(gate_add(x, weights, shortcut), torch.relu(x * weights + shortcut))
+
+
+@pytest.mark.parametrize("other", ["type", "shape", "layout", "rank"])
+def test_what_does_not_fit_into_one_pass_is_the_clear_form(other: str):
+    x, weights, shortcut = maps()
+    shortcut = shortcut.double() if other == "type" else shortcut[:1] if other == "shape" else shortcut
+    shortcut = shortcut.contiguous(memory_format=torch.channels_last) if other == "layout" else shortcut
+    weights = weights[0] if other == "rank" else weights
+    with torch.no_grad():
+        found, expected = gate_add(x, weights, shortcut), torch.relu(x * weights + shortcut)
+    assert torch.equal(found, expected)
+    assert (found.dtype, found.stride()) == (expected.dtype, expected.stride())
+
+
+def test_it_has_second_derivatives_and_goes_through_graphs():
+    given = tuple(one.double().requires_grad_() for one in maps())
+    assert torch.autograd.gradcheck(gate_add, given, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(gate_add, given)
+
+    class Block(torch.nn.Module):
+        def forward(self, x: Tensor, weights: Tensor, shortcut: Tensor) -> Tensor:
+            return gate_add(x, weights, shortcut)
+
+    plain = maps()
+    exported = torch.export.export(Block(), plain)
+    assert {str(node.target) for node in exported.graph.nodes if node.op == "call_function"} == {
+        "aten.mul.Tensor",
+        "aten.add.Tensor",
+        "aten.relu.default",
+    }
+    assert torch.equal(torch.fx.symbolic_trace(Block())(*plain), gate_add(*plain))
+
+
+# what a block may do with what its branch returns: the product y, and the shortcut s
+ENDINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": lambda y, s: F.relu(y + s),
+    "in place": lambda y, s: F.relu(y.add_(s), inplace=True),
+    "augmented": lambda y, s: augmented(y, s),
+    "reversed": lambda y, s: torch.relu(s + y),
+    "into the shortcut": lambda y, s: s.clone().add_(y).relu_(),
+    "torch.add": lambda y, s: torch.add(s, y).relu(),
+    "scaled": lambda y, s: torch.relu(torch.add(y, s, alpha=0.5)),
+    "no relu": lambda y, s: y + s,
+    "other activation": lambda y, s: F.silu(y + s),
+    "no addition": lambda y, s: torch.relu(y),
+    "added twice": lambda y, s: torch.relu(y + s + s),
+    "two blocks": lambda y, s: torch.relu(y + s) + torch.relu(y - s),
+    "broadcast": lambda y, s: torch.relu(y + s[:1]),
+    "a number": lambda y, s: torch.relu(y + 1.0),
+    "itself": lambda y, s: torch.relu(y + y),
+    "joined": lambda y, s: torch.cat([y, s], 1),
+    "aten": lambda y, s: torch.ops.aten.add.Tensor(y, s),
+    "shape first": lambda y, s: torch.relu(y.reshape(y.shape[0], -1) + s.reshape(y.size(0), -1)).view(s.shape),
+    "seen before": lambda y, s: torch.relu(y + s) * float(y.mean()),
+    "indexed": lambda y, s: y[:, 1:] + s[:, 1:],
+    "out": lambda y, s: torch.add(y, s, out=torch.empty_like(s)),
+}
+
+
+def augmented(y: Tensor, s: Tensor) -> Tensor:
+    before = y
+    y += s
+    out = F.relu(y, inplace=True)
+    assert torch.equal(before + 0, out)  # who held the map before sees what was written into it
+    out += 1
+    return before + y + out
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_product_that_waits_is_the_product_whatever_comes_next(ending: str, relu: bool):
+    x, weights, shortcut = maps()
+    with torch.no_grad():
+        expected = ENDINGS[ending](x * weights, shortcut)
+        found = ENDINGS[ending](Product(x, weights, relu=relu), shortcut) + 0
+    check(found, expected, torch.tensor(16.0))
+    assert type(found) is Tensor
+
+
+def test_sum_and_relu_come_in_one_pass_and_leave_the_parts_alone():
+    x, weights, shortcut = maps()
+    kept = x.clone(), shortcut.clone()
+    with torch.no_grad():
+        product = Product(x, weights, relu=True)
+        total = product + shortcut
+        assert product.waiting
+        assert isinstance(total, Product)
+        assert total.waiting
+        assert type(F.relu(total)) is Tensor
+        assert total.waiting  # it was not changed: only ReLU's output is made
+        check(total + 0, x * weights + shortcut)
+        assert not total.waiting
+        alone = Product(x, weights, relu=False) + shortcut
+        assert type(alone) is Tensor
+    assert torch.equal(x, kept[0])
+    assert torch.equal(shortcut, kept[1])
+
+
+def test_a_product_is_copied_and_shown_as_the_tensor_that_it_is():
+    x, weights, _ = maps()
+    with torch.no_grad():
+        expected = x * weights
+        for look in (copy.deepcopy, lambda y: torch.from_numpy(y.numpy()), lambda y: y.detach(), lambda y: y.clone()):
+            found = look(Product(x, weights, relu=True))
+            assert type(found) is Tensor
+            assert torch.equal(found, expected)
+        product = Product(x, weights, relu=True)
+        assert repr(product) == repr(expected)
+        assert (product.shape, product.stride(), product.dtype) == (expected.shape, expected.stride(), expected.dtype)
+        assert not product.requires_grad
+
+
+def test_a_source_that_changes_meanwhile_is_an_error_and_never_another_number():
+    x, weights, shortcut = maps()
+    with torch.no_grad():
+        product = Product(x, weights, relu=True)
+        x.add_(1)
+        with pytest.raises(FoveateError, match="changed in place"):
+            torch.relu(product + shortcut)
+
+
+def test_nothing_waits_where_somebody_looks_on_or_wants_gradients():
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    x = torch.zeros(1)
+    assert not can_wait(x)
+    with torch.no_grad():
+        assert can_wait(x)
+        assert not can_wait(x.to("meta"))
+        with TorchFunctionMode():
+            assert not can_wait(x)
+        with TorchDispatchMode():
+            assert not can_wait(x)
+        with torch.device("meta"):
+            assert not can_wait(x)
+    with torch.inference_mode():
+        assert can_wait(x)
