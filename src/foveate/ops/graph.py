@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.modules.module as _everywhere
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -26,7 +27,29 @@ def eager(*tensors: Tensor) -> bool:
         return False
     if forward_ad._current_level >= 0:  # pyright: ignore
         return False
-    return all(type(tensor) in _PLAIN and tensor.device.type == "cpu" for tensor in tensors)
+    return all(type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu" for tensor in tensors)
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+def watched(*modules: torch.nn.Module) -> bool:
+    """Whether somebody would notice that modules are not called: by a hook, or a ``forward`` put in their place.
+
+    Example:
+        >>> layer = torch.nn.Linear(1, 1)
+        >>> before, handle = watched(layer), layer.register_forward_hook(print)
+        >>> before, watched(layer)
+        (False, True)
+    """
+    everywhere = (getattr(_everywhere, name) for name in _EVERYWHERE)  # hooks of all modules there are
+    return any(everywhere) or any(_hooked(module) for module in modules)
+
+
+def _hooked(module: torch.nn.Module) -> bool:
+    own = module.__dict__
+    for name in _KINDS:
+        if own[name]:
+            return True
+    return "forward" in own
+
+
+_KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_EVERYWHERE = [f"_global{kind}" for kind in _KINDS]
