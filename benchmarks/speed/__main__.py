@@ -1,6 +1,6 @@
 """Ask one question, or all of them, each in a process of its own.
 
-    uv run python -m benchmarks.speed [QUESTION ...] [--compiled] [--default-allocator] [--only NAMES]
+    uv run python -m benchmarks.speed [QUESTION ...] [--compiled] [--dtype bfloat16] [--default-allocator] [--only NAMES]
 
 Results go to `benchmarks/results/speed/`, and what they say to `docs/speed.md`.
 """
@@ -13,6 +13,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from benchmarks.speed.page import write_page
 from benchmarks.speed.timing import ALLOCATOR, write
@@ -27,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], help=", ".join(QUESTIONS))
     parser.add_argument("--compiled", action="store_true", help="time compiled modules too")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of gates")
     parser.add_argument("--default-allocator", action="store_true", help="leave the allocator as the system has it")
     parser.add_argument("--only", default="", help="some of the works, joined by commas")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -47,7 +51,11 @@ def ask(arguments: argparse.Namespace) -> None:
     """One question, in this process."""
     (question,) = arguments.questions
     module = importlib.import_module(f"benchmarks.speed.{question}")
-    options = {"names": tuple(arguments.only.split(","))} if arguments.only else {}
+    options: dict[str, Any] = {"names": tuple(arguments.only.split(","))} if arguments.only else {}
+    name = question
+    if arguments.dtype != "float32":
+        options["dtype"], name = getattr(torch, arguments.dtype), f"{question}_{arguments.dtype}"
+    name += "_compiled" if arguments.compiled else ""
     found = []
     for row in module.rows(compiled=arguments.compiled, **options):
         found.append(row)
@@ -56,7 +64,7 @@ def ask(arguments: argparse.Namespace) -> None:
             for name, call in row["calls"].items()
         )
         print(row["work"], row["phase"], "×".join(map(str, row["shape"])), row.get("layout", ""), speeds, flush=True)
-    write(arguments.out / f"{question}.json", module.__doc__.splitlines()[0], found)
+    write(arguments.out / f"{name}.json", module.__doc__.splitlines()[0], found)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """How fast are the gates, beside timm's modules, the forms that tutorials copy, and what the memory allows?
 
-    uv run python -m benchmarks.speed gates [--compiled]
+    uv run python -m benchmarks.speed gates [--compiled] [--dtype bfloat16]
 
-The maps of the four stages of a ResNet-50, batch 1 and 8, both memory layouts, inference and training.
+The maps of the four stages of a ResNet-50, batch 1 and 8, both memory layouts, inference and training. *foveate* is
+plain PyTorch, *built ops* the same module where `foveate build-ops` was run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 import foveate
 from benchmarks.speed import rivals
 from benchmarks.speed.timing import Call, side_by_side, streaming_limit
+from foveate.ops.compiled.library import kernels, switched
 
 STAGES = ((256, 56), (512, 28), (1024, 14), (2048, 7))
 # passes over the map that no implementation can do without, when it has a cache for nothing but small tensors:
@@ -92,28 +94,53 @@ def training(module: nn.Module, x: Tensor) -> Call:
     return run
 
 
+def plain(call: Call) -> Call:
+    """A call without the built operations."""
+
+    def run() -> object:
+        with switched(False):
+            return call()
+
+    return run
+
+
+def forms(made: dict[str, nn.Module], x: Tensor, phase: str, *, compiled: bool) -> dict[str, Call]:
+    """What is timed side by side: every maker's module, ours with built operations too, and compiled ones."""
+    prepare = inference if phase == "inference" else training
+    calls = {key: plain(prepare(module, x)) for key, module in made.items()}
+    if kernels() is not None:
+        calls["built ops"] = prepare(made["foveate"], x)
+    if compiled:
+        torch._dynamo.reset()
+        for key in (next(iter(made)), "foveate"):
+            calls[f"{key}, torch.compile"] = prepare(torch.compile(made[key], fullgraph=True), x)
+    return calls
+
+
 def rows(
-    *, compiled: bool = False, names: tuple[str, ...] = tuple(MINIMAL), batches: tuple[int, ...] = (8, 1)
+    *,
+    compiled: bool = False,
+    names: tuple[str, ...] = tuple(MINIMAL),
+    batches: tuple[int, ...] = (8, 1),
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[dict[str, Any]]:
     """One row a mechanism, shape, layout and phase."""
     for name in names:
         for batch in batches:
             for channels, side in STAGES:
                 for layout in (torch.contiguous_format, torch.channels_last):
-                    x = torch.randn(batch, channels, side, side).contiguous(memory_format=layout)
-                    made = {key: module.to(memory_format=layout) for key, module in modules(name, channels).items()}
-                    reference = next(iter(made))
-                    for phase, prepare in (("inference", inference), ("training", training)):
-                        calls = {key: prepare(module, x) for key, module in made.items()}
-                        if compiled:
-                            torch._dynamo.reset()
-                            for key in (reference, "foveate"):
-                                calls[f"{key} compiled"] = prepare(torch.compile(made[key]), x)
+                    x = torch.randn(batch, channels, side, side, dtype=dtype).contiguous(memory_format=layout)
+                    made = {
+                        key: module.to(dtype=dtype, memory_format=layout)
+                        for key, module in modules(name, channels).items()
+                    }
+                    for phase in ("inference", "training"):
+                        calls = forms(made, x, phase, compiled=compiled)
                         calls["limit"] = streaming_limit(*MINIMAL[name][phase == "training"], x)
                         yield {
                             "work": name,
                             "phase": phase,
                             "shape": list(x.shape),
                             "layout": "NHWC" if layout is torch.channels_last else "NCHW",
-                            **side_by_side(calls, to=reference),
+                            **side_by_side(calls, to=next(iter(made))),
                         }

@@ -40,7 +40,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.ops.compiled.library import built
 from foveate.ops.gate import gate
+from foveate.ops.graph import watched
 
 
 class Map(nn.Identity):
@@ -159,13 +161,26 @@ class Gate(Attention):
         """Apply the weights."""
         return gate(x, weights)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Gather, weigh, recalibrate."""
-        context = self.gather(x)
+    def at_once(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"] | None:  # noqa: ARG002
+        """All three steps as one operation; ``None``, unless a mechanism has one and it fits what is given.
+
+        It is asked only where nobody looks at the map or at a layer.
+        """
+        return None
+
+    def shown(self, context: Any) -> Float[Tensor, "b _ _ _"]:
+        """The weights of a summary, blended, and passed through the map."""
         weights = self.weigh(context)
         if self.blend is not None:  # on the weights, which are smaller than the map: no extra pass over it
             weights = 1 + self.blend * (weights - 1)
-        return self.recalibrate(x, self.map(weights), context)
+        return self.map(weights)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Gather, weigh, recalibrate."""
+        if built() and not watched(*self.children()) and (y := self.at_once(x)) is not None:
+            return y
+        context = self.gather(x)
+        return self.recalibrate(x, self.shown(context), context)
 
 
 class Gates(Attention):

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from foveate.attention import Gate, Map, Sequence
 from foveate.errors import OptionError, check_at_least, check_bool, check_choice, check_odd
+from foveate.ops import passes
 from foveate.ops.extremes import max_and_mean
+from foveate.ops.graph import watched
 from foveate.ops.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from foveate.ops.pool import GLOBAL_POOLS
 from foveate.registry import Card, Paper, mechanism
@@ -170,3 +172,17 @@ class CBAM(Sequence):
         if parts != "channel":
             steps["spatial"] = SpatialGate(kernel_size=kernel_size, norm=norm, dimensions=dimensions)
         super().__init__(**steps)
+
+    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        """Both gates, one after the other; where it can be, without making the map that is between them."""
+        channel, spatial = self._modules.get("channel"), self._modules.get("spatial")
+        if not isinstance(channel, ChannelGate) or not isinstance(spatial, SpatialGate):
+            return super().forward(x)
+        if set(channel.pools) != {"avg", "max"} or not passes.suited(x) or watched(channel, spatial):
+            return super().forward(x)
+        maximum, mean, x = passes.pool(x)
+        pooled = {"max": maximum, "avg": mean}
+        what = channel.shown(torch.stack([pooled[name] for name in channel.pools], 1))
+        maximum, mean, x, product = passes.extremes(x, what)
+        where = spatial.shown(torch.stack((maximum, mean), 1))
+        return passes.gate(x, what, where, product)

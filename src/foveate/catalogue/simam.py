@@ -7,6 +7,7 @@ from torch import Tensor
 
 from foveate.attention import Gate, Map
 from foveate.errors import check_positive
+from foveate.ops.deviations import gate_deviations
 from foveate.ops.gate import gate
 from foveate.ops.sigmoid import scaled_sigmoid
 from foveate.ops.spread import standardised_squares
@@ -91,3 +92,7 @@ class SimAM(Gate):
     ) -> Float[Tensor, "b c h w"]:
         """Multiply, in the features' type."""
         return gate(x, weights.to(x.dtype))
+
+    def at_once(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"] | None:
+        """All steps while a channel is in the cache, where compiled operations are there."""
+        return None if self.blend is not None else gate_deviations(x, self.e_lambda)

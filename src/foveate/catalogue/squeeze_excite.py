@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from foveate.attention import Gate, Map
 from foveate.errors import check_at_least, check_bool
 from foveate.ops.pool import global_mean
+from foveate.ops.squeeze import squeeze_gate
 from foveate.registry import Card, Paper, mechanism
 
 
@@ -89,3 +90,7 @@ class SqueezeExcite(Gate):
     def weigh(self, context: Float[Tensor, "b c"]) -> Float[Tensor, "b c 1 1"]:
         """Excite: a gate for each channel."""
         return torch.sigmoid(self.fc2(torch.relu(self.fc1(context))))[:, :, None, None]
+
+    def at_once(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"] | None:
+        """All steps for one sample after the other, where compiled operations are there."""
+        return squeeze_gate(x, self.fc1, self.fc2, self.blend)

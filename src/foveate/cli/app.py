@@ -10,6 +10,7 @@ import typer
 from foveate import __version__
 from foveate.cli.choosing import choose
 from foveate.cli.comparing import compare
+from foveate.cli.doctoring import build_ops, doctor
 from foveate.cli.listing import list_
 from foveate.cli.planning import plan
 from foveate.cli.showing import show
@@ -49,6 +50,8 @@ app.command()(show)
 app.command()(choose)
 app.command()(plan)
 app.command()(compare)
+app.command()(doctor)
+app.command("build-ops")(build_ops)
 
 
 def main() -> None:

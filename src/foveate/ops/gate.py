@@ -9,8 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.compiled import calls
+from foveate.ops.compiled.library import usable
 from foveate.ops.graph import eager
 from foveate.ops.strips import column_means, is_channels_last, row_means
+
+# numbers in a map from which on a way back of our own pays: calling it takes tens of microseconds
+WORTHWHILE = 1 << 18
 
 
 def gate(x: Float[Tensor, "b c *positions"], weights: Float[Tensor, "b _ *_"]) -> Float[Tensor, "b c *positions"]:
@@ -35,7 +40,7 @@ def gate(x: Float[Tensor, "b c *positions"], weights: Float[Tensor, "b _ *_"]) -
 
 def _gate(x: Tensor, weights: Tensor) -> Tensor:
     worthwhile = x.requires_grad and weights.requires_grad and weights.numel() < x.numel() and x.dtype == weights.dtype
-    if worthwhile and torch.is_grad_enabled() and eager(x, weights):
+    if worthwhile and x.numel() >= WORTHWHILE and torch.is_grad_enabled() and eager(x, weights):
         return _Gate.apply(x, weights)
     return x * weights
 
@@ -59,9 +64,24 @@ class _Gate(torch.autograd.Function):
                 upstream * weights if wanted else None,
                 (upstream * x).sum_to_size(weights.shape) if weighted else None,
             )
+        of_channels, of_positions = spans(weights, x)
+        if (of_channels or of_positions) and (kernels := usable(x, upstream)):
+            by_channel, by_position = (weights if of_channels else None), (weights if of_positions else None)
+            back = calls.gated_back(kernels, upstream, x, by_channel, by_position, of_map=wanted)
+            total = back[1] if of_channels else back[2]
+            return back[0], None if total is None else total.to(weights.dtype)
         product = upstream * x
         total = _sum_to(product, weights.shape) if weighted else None
         return torch.mul(upstream, weights, out=product) if wanted else None, total
+
+
+def spans(weights: Tensor, x: Tensor) -> tuple[bool, bool]:
+    """Whether there is one weight for each channel of each sample, and whether there is one for each position."""
+    samples, channels, *positions = x.shape
+    return (
+        weights.shape == (samples, channels, *([1] * len(positions))),
+        weights.shape == (samples, 1, *positions),
+    )
 
 
 def _sum_to(product: Tensor, shape: Sequence[int]) -> Tensor:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
+import torch.nn.modules.module as _everywhere
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -55,3 +56,28 @@ def counted_as_plain(*classes: type[Tensor]) -> Generator[None]:
 
 
 _plain: ContextVar[tuple[type[Tensor], ...]] = ContextVar("plain", default=(Tensor, torch.nn.Parameter))
+
+
+def watched(*modules: torch.nn.Module) -> bool:
+    """Whether somebody would notice that modules are not called: by a hook, or a ``forward`` put in their place.
+
+    Example:
+        >>> layer = torch.nn.Linear(1, 1)
+        >>> before, handle = watched(layer), layer.register_forward_hook(print)
+        >>> before, watched(layer)
+        (False, True)
+    """
+    everywhere = (getattr(_everywhere, name) for name in _EVERYWHERE)  # hooks of all modules there are
+    return any(everywhere) or any(_hooked(module) for module in modules)
+
+
+def _hooked(module: torch.nn.Module) -> bool:
+    own = module.__dict__
+    for name in _KINDS:
+        if own[name]:
+            return True
+    return "forward" in own
+
+
+_KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_EVERYWHERE = [f"_global{kind}" for kind in _KINDS]

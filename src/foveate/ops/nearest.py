@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.compiled import calls
+from foveate.ops.compiled.library import Kernels, usable
 from foveate.ops.graph import eager
 
 # positions from which on a change of layout pays, there and back
@@ -39,6 +41,8 @@ def gate_nearest(x: Float[Tensor, "b c h w"], weights: Float[Tensor, "b c s t"])
 
 
 def _neighbourhood_means(x: Tensor, extent: int) -> Tensor:
+    if x.ndim == 4 and x.is_contiguous() and (kernels := usable(x)):
+        return _NeighbourhoodMeans.apply(x, extent, kernels)
     if eager(x) and x.shape[2] * x.shape[3] >= MANY:  # pooling runs in vectors along the channels, in this layout only
         x = x.contiguous(memory_format=torch.channels_last)
     return F.avg_pool2d(x, 2 * extent - 1, extent, padding=extent - 1, count_include_pad=False)
@@ -50,15 +54,19 @@ def _gate_nearest(x: Tensor, weights: Tensor) -> Tensor:
         return _plain(x, weights)
     if torch.is_grad_enabled() and (x.requires_grad or weights.requires_grad):
         return _GateNearest.apply(x, weights)
-    return _multiply(x, weights, torch.empty_like(x))
+    return _multiply(x, weights)
 
 
 def _plain(x: Tensor, weights: Tensor) -> Tensor:
     return x * F.interpolate(weights, size=(x.shape[2], x.shape[3]), mode="nearest")
 
 
-def _multiply(x: Tensor, weights: Tensor, out: Tensor) -> Tensor:
+def _multiply(x: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:
     """The product, written into memory laid out as the map."""
+    if out is None:
+        if kernels := usable(x):
+            return calls.nearest_gated(kernels, x, weights)
+        out = torch.empty_like(x)
     rows, columns = weights.shape[2:]
     tall, wide = x.shape[2] // rows, x.shape[3] // columns
     if x.is_contiguous() and out.is_contiguous():
@@ -71,16 +79,37 @@ def _multiply(x: Tensor, weights: Tensor, out: Tensor) -> Tensor:
     return out
 
 
+class _NeighbourhoodMeans(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, extent: int, kernels: Kernels) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.extent, ctx.kernels = extent, kernels
+        return calls.neighbourhood_means(kernels, x, extent).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (upstream,) = gradients
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # second derivatives: it is linear, so this is the gradient whatever x is
+            zeros = torch.zeros_like(x, requires_grad=True)
+            y = F.avg_pool2d(zeros, 2 * ctx.extent - 1, ctx.extent, ctx.extent - 1, count_include_pad=False)
+            return torch.autograd.grad(y, zeros, upstream, create_graph=True)[0], None, None
+        return calls.neighbourhood_means_back(ctx.kernels, upstream, x, ctx.extent), None, None
+
+
 class _GateNearest(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, weights)
-        return _multiply(x, weights, torch.empty_like(x))
+        return _multiply(x, weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (upstream,) = gradients
         x, weights = ctx.saved_tensors
+        if not torch.is_grad_enabled() and (kernels := usable(x, upstream)):
+            of_map, of_weights = calls.nearest_gated_back(kernels, upstream, x, weights)
+            return of_map, of_weights.to(weights.dtype)
         cell = (x.shape[2] // weights.shape[2], x.shape[3] // weights.shape[3])
         product = upstream * x
         # a sum over cells, by the one reduction that runs in vectors along the channels

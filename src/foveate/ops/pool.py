@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops.compiled import calls
+from foveate.ops.compiled.library import Kernels, usable
 from foveate.ops.graph import eager
 from foveate.ops.matmul import full_matmul
 from foveate.ops.maximum import first_max
@@ -18,6 +21,8 @@ from foveate.ops.precision import full_precision
 from foveate.ops.strips import is_channels_last
 
 GlobalPool = Callable[[Tensor], Tensor]
+# numbers from which on compiled weighted sums are quicker than matrix products
+MANY = 1 << 17
 
 
 def global_mean(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]:
@@ -68,6 +73,9 @@ def global_logsumexp(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]
 
 def _mean(x: Tensor) -> Tensor:
     positions = tuple(range(2, x.ndim))
+    # PyTorch's own sum along rows of float32 is as quick as memory
+    if (is_channels_last(x) or x.dtype == torch.bfloat16) and x.ndim > 2 and (kernels := usable(x)):
+        return _Means.apply(x, kernels)
     if torch.is_grad_enabled() and x.requires_grad and eager(x):
         # the gradient of a mean is written out at the map's size; that of a sum is one number a channel, repeated
         full = torch.promote_types(x.dtype, torch.float32)
@@ -75,11 +83,27 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean(positions)
 
 
+class _Means(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: Kernels) -> Tensor:
+        ctx.shape = x.shape
+        return calls.global_means(kernels, x).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        samples, channels, *positions = ctx.shape
+        share = gradients[0] / math.prod(positions)
+        return share.view(samples, channels, *([1] * len(positions))).expand(ctx.shape), None
+
+
 def _sum(x: Tensor) -> Tensor:
     return x.sum(tuple(range(2, x.ndim)))
 
 
 def _weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
+    without = not (torch.is_grad_enabled() and (x.requires_grad or weights.requires_grad))
+    if without and weights.dtype == x.dtype and (kernels := usable(x, at_least=MANY)):
+        return calls.weighted_sums(kernels, x, weights)
     if eager(x, weights) and is_channels_last(x):
         return full_matmul(weights.flatten(2), x.permute(0, 2, 3, 1).flatten(1, 2)).squeeze(1)
     return full_matmul(x.flatten(2), weights.flatten(2).transpose(1, 2)).squeeze(2)
@@ -88,6 +112,10 @@ def _weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
 def _project_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not eager(x, weight) or torch.is_autocast_enabled(x.device.type):
         return F.conv2d(x, weight, bias)
+    without = not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+    if without and weight.dtype == x.dtype and (kernels := usable(x, at_least=MANY)):
+        logits = calls.channel_sums(kernels, x, weight.flatten()).to(x.dtype).unsqueeze(1)
+        return logits if bias is None else logits + bias
     if is_channels_last(x):
         logits = (x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) @ weight.flatten()).view(x.shape[0], 1, *x.shape[2:])
     else:
