@@ -100,7 +100,9 @@ def test_equal_values_and_what_is_no_number(kernels: library.Kernels, layout: to
 
 
 def test_half_precision_rounds_to_the_nearest_and_keeps_what_is_no_number(kernels: library.Kernels):
-    bits = torch.randint(-(2**31), 2**31 - 1, (1, 3, 64, 61), dtype=torch.int32)
+    torch.manual_seed(0)
+    bits = torch.randint(-(2**31), 2**31 - 1, (1, 3, 61, 61), dtype=torch.int32)
+    bits[..., ::2] = bits[..., ::2] & ~0xFFFF | 0x8000  # as near to one as to the other
     exact = bits.view(torch.float32)
     exact[0, 0, 0, :4] = torch.tensor([float("nan"), float("inf"), -float("inf"), 3.4e38])
     shortcut = torch.zeros_like(exact).bfloat16()
@@ -206,6 +208,17 @@ def test_neighbourhoods(kernels: library.Kernels):
             (expected,) = torch.autograd.grad(y, full, back.double())
             found = calls.neighbourhood_means_back(kernels, back, x, extent)
             close(found, expected, back.double().abs().amax((2, 3), True), 16)
+
+
+def test_the_sigmoid_is_exact_to_a_few_units_in_the_last_place(kernels: library.Kernels):
+    logits = torch.linspace(-87, 87, 60)
+    x = torch.ones(1, 60, 1, 1)
+    # one hidden unit that is one, so that the second layer's weights are the logits
+    first = torch.full((1, 60), 1 / 60), torch.zeros(1)
+    found = calls.squeeze_gated(kernels, x, first, (logits[:, None].contiguous(), None), None).flatten().double()
+    expected = torch.sigmoid(logits.double())
+    # the unit itself is rounded, which moves a logit by its own size times that
+    assert ((found - expected).abs() <= (4 + 2 * logits.abs()) * EPS * expected).all()
 
 
 def test_a_gate_from_means_through_two_layers(kernels: library.Kernels):

@@ -38,66 +38,30 @@ def global_means(k: Kernels, x: Tensor) -> Tensor:
     """The means over positions, ``(b, c)``."""
     m = matrix(x)
     sums = x.new_empty(x.shape[:2], dtype=torch.float32)
-    _run(
-        k.reduce,
-        (
-            x,
-            None,
-            None,
-            sums,
-            None,
-            None,
-        ),
-        *m[:3],
-        m.channels_are_rows,
-        m.half,
-        m.threads,
-    )
+    _run(k.reduce, (x, None, sums, None, None), *m[:3], m.channels_are_rows, m.half, m.threads)
     return sums.div_(x[0, 0].numel())
 
 
 def global_extremes(k: Kernels, x: Tensor, *, where: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """Maxima and means over positions, ``(b, c)``, and at which position the first maximum is."""
     m = matrix(x)
-    return _extremes(k, x, None, None, x.shape[:2], x[0, 0].numel(), m.channels_are_rows, where)
+    return _extremes(k, x, None, x.shape[:2], x[0, 0].numel(), m.channels_are_rows, where)
 
 
 def channel_extremes(k: Kernels, x: Tensor, weights: Tensor, *, where: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """Maxima and means over channels of the map times weights of them, ``(b, *positions)``, and the first's channel."""
     m, weights = matrix(x), _full(weights)
-    rows, columns = (weights, None) if m.channels_are_rows else (None, weights)
     shape = (x.shape[0], *x.shape[2:])
-    return _extremes(k, x, rows, columns, shape, x.shape[1], not m.channels_are_rows, where)
+    return _extremes(k, x, weights, shape, x.shape[1], not m.channels_are_rows, where)
 
 
 def _extremes(
-    k: Kernels,
-    x: Tensor,
-    rows: Tensor | None,
-    columns: Tensor | None,
-    shape: tuple[int, ...],
-    count: int,
-    along: bool,
-    where: bool,
+    k: Kernels, x: Tensor, weights: Tensor | None, shape: tuple[int, ...], count: int, along: bool, where: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     m = matrix(x)
     most, sums = x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.float32)
     index = x.new_empty(shape, dtype=torch.int32) if where else None
-    _run(
-        k.reduce,
-        (
-            x,
-            rows,
-            columns,
-            sums,
-            most,
-            index,
-        ),
-        *m[:3],
-        along,
-        m.half,
-        m.threads,
-    )
+    _run(k.reduce, (x, weights, sums, most, index), *m[:3], along, m.half, m.threads)
     return most, sums.div_(count), index
 
 
@@ -114,22 +78,7 @@ def weighted_sums(k: Kernels, x: Tensor, weights: Tensor) -> Tensor:
 def _weighted(k: Kernels, x: Tensor, weights: Tensor, shape: tuple[int, ...], over_positions: bool) -> Tensor:
     m, sums = matrix(x), x.new_empty(shape, dtype=torch.float32)
     along = m.channels_are_rows == over_positions
-    rows, columns = (None, weights) if along else (weights, None)
-    _run(
-        k.reduce,
-        (
-            x,
-            rows,
-            columns,
-            sums,
-            None,
-            None,
-        ),
-        *m[:3],
-        along,
-        m.half,
-        m.threads,
-    )
+    _run(k.reduce, (x, weights, sums, None, None), *m[:3], along, m.half, m.threads)
     return sums
 
 
@@ -139,20 +88,7 @@ def gated(
     """The map times weights of channels, of positions or both; plus a shortcut; rectified."""
     m, y = matrix(x), torch.empty_like(x)
     rows, columns = _sides(m, _full(channel), _full(position))
-    _run(
-        k.gate,
-        (
-            x,
-            rows,
-            columns,
-            shortcut,
-            y,
-        ),
-        relu,
-        *m[:3],
-        m.half,
-        m.threads,
-    )
+    _run(k.gate, (x, rows, columns, shortcut, y), relu, *m[:3], m.half, m.threads)
     return y
 
 
@@ -187,21 +123,7 @@ def gated_back(
     rows, columns = _sides(m, channel, position)
     d_rows, d_columns = _sides(m, d_channel, d_position)
     _run(
-        k.gate_back,
-        (
-            upstream,
-            x,
-            rows,
-            columns,
-            output,
-            dx,
-            d_rows,
-            d_columns,
-            d_shortcut,
-        ),
-        *m[:3],
-        m.half,
-        m.threads,
+        k.gate_back, (upstream, x, rows, columns, output, dx, d_rows, d_columns, d_shortcut), *m[:3], m.half, m.threads
     )
     return dx, d_channel, d_position, d_shortcut
 
@@ -215,15 +137,7 @@ def channel_extremes_back(
     share = of_mean.float().contiguous() / x.shape[1]
     _run(
         k.extremes_back,
-        (
-            _full(of_max),
-            share,
-            where,
-            x,
-            weights,
-            into,
-            d_weights,
-        ),
+        (_full(of_max), share, where, x, weights, into, d_weights),
         not m.channels_are_rows,
         *m[:3],
         m.half,
@@ -235,37 +149,14 @@ def channel_extremes_back(
 def deviations_gated(k: Kernels, x: Tensor, regulariser: float) -> Tensor:
     """The map times the sigmoid of its standardised squared deviations, a quarter of them and a half."""
     m, y = matrix(x), torch.empty_like(x)
-    _run(
-        k.gate_deviations,
-        (
-            x,
-            y,
-        ),
-        regulariser,
-        m.channels_are_rows,
-        *m[:3],
-        m.half,
-        m.threads,
-    )
+    _run(k.gate_deviations, (x, y), regulariser, m.channels_are_rows, *m[:3], m.half, m.threads)
     return y
 
 
 def deviations_gated_back(k: Kernels, upstream: Tensor, x: Tensor, regulariser: float) -> Tensor:
     """The gradient of the map."""
     m, dx = matrix(x), torch.empty_like(x)
-    _run(
-        k.gate_deviations_back,
-        (
-            upstream,
-            x,
-            dx,
-        ),
-        regulariser,
-        m.channels_are_rows,
-        *m[:3],
-        m.half,
-        m.threads,
-    )
+    _run(k.gate_deviations_back, (upstream, x, dx), regulariser, m.channels_are_rows, *m[:3], m.half, m.threads)
     return dx
 
 
@@ -273,18 +164,7 @@ def nearest_gated(k: Kernels, x: Tensor, weights: Tensor) -> Tensor:
     """The map times the nearest of weights whose resolution divides its own."""
     m, y, weights = matrix(x), torch.empty_like(x), _laid(weights, x)
     sides = (*x.shape, *weights.shape[2:])
-    _run(
-        k.gate_nearest,
-        (
-            x,
-            weights,
-            y,
-        ),
-        not m.channels_are_rows,
-        *sides,
-        m.half,
-        m.threads,
-    )
+    _run(k.gate_nearest, (x, weights, y), not m.channels_are_rows, *sides, m.half, m.threads)
     return y
 
 
@@ -293,20 +173,7 @@ def nearest_gated_back(k: Kernels, upstream: Tensor, x: Tensor, weights: Tensor)
     m, dx, weights = matrix(x), torch.empty_like(x), _laid(weights, x)
     d_weights = torch.empty_like(weights)
     sides = (*x.shape, *weights.shape[2:])
-    _run(
-        k.gate_nearest_back,
-        (
-            upstream,
-            x,
-            weights,
-            dx,
-            d_weights,
-        ),
-        not m.channels_are_rows,
-        *sides,
-        m.half,
-        m.threads,
-    )
+    _run(k.gate_nearest_back, (upstream, x, weights, dx, d_weights), not m.channels_are_rows, *sides, m.half, m.threads)
     return dx, d_weights
 
 
@@ -315,21 +182,7 @@ def neighbourhood_means(k: Kernels, x: Tensor, extent: int) -> Tensor:
     m, (samples, channels, height, width) = matrix(x), x.shape
     rows, columns = (height + extent - 1) // extent, (width + extent - 1) // extent
     y = x.new_empty((samples, channels, rows, columns), dtype=torch.float32)
-    _run(
-        k.neighbourhood_means,
-        (
-            x,
-            y,
-        ),
-        extent,
-        samples * channels,
-        height,
-        width,
-        rows,
-        columns,
-        m.half,
-        m.threads,
-    )
+    _run(k.neighbourhood_means, (x, y), extent, samples * channels, height, width, rows, columns, m.half, m.threads)
     return y
 
 
@@ -340,10 +193,7 @@ def neighbourhood_means_back(k: Kernels, upstream: Tensor, like: Tensor, extent:
     dx = torch.empty_like(like)
     _run(
         k.neighbourhood_means_back,
-        (
-            upstream,
-            dx,
-        ),
+        (upstream, dx),
         extent,
         samples * channels,
         height,
@@ -390,18 +240,6 @@ def squeeze_gated(
     m, y = matrix(x), torch.empty_like(x)
     gates = x.new_empty(x.shape[:2])
     _run(
-        k.squeeze_gate,
-        (
-            x,
-            *first,
-            *second,
-            blend,
-            gates,
-            y,
-        ),
-        first[0].shape[0],
-        m.channels_are_rows,
-        *m[:3],
-        m.threads,
+        k.squeeze_gate, (x, *first, *second, blend, gates, y), first[0].shape[0], m.channels_are_rows, *m[:3], m.threads
     )
     return y

@@ -21,7 +21,7 @@ WORTHWHILE = 1 << 15
 _P, _L, _F = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 # pointers, then numbers, as in kernels/*.cpp
 _ARGUMENTS: dict[str, list[Any]] = {
-    "reduce": [_P] * 6 + [_L] * 6,
+    "reduce": [_P] * 5 + [_L] * 6,
     "gate": [_P] * 5 + [_L] * 6,
     "gate_back": [_P] * 9 + [_L] * 5,
     "extremes_back": [_P] * 7 + [_L] * 6,

@@ -81,7 +81,7 @@ Found along(const T* x, const float* weights, long n, bool index) {
 }
 
 template <class T>
-void rows(const T* x, const float* row_weights, const float* weights, float* sums, float* most, int32_t* where,
+void rows(const T* x, const float* weights, float* sums, float* most, int32_t* where,
           long samples, long height, long width, long threads) {
   long block = 1 + 4096 / (width + 1);  // short rows in company
   long blocks = (height + block - 1) / block;
@@ -92,8 +92,7 @@ void rows(const T* x, const float* row_weights, const float* weights, float* sum
       const T* row = x + at * width;
       Found f = weights ? along<T, true>(row, weights + b * width, width, where != nullptr)
                         : along<T, false>(row, nullptr, width, where != nullptr);
-      float scale = row_weights ? row_weights[at] : 1.f;
-      if (sums) sums[at] = f.sum * scale;
+      if (sums) sums[at] = f.sum;
       if (most) most[at] = f.largest;
       if (where) where[at] = f.where;
     }
@@ -105,7 +104,7 @@ constexpr long BLOCK = 1024;  // columns at a time: sums, largest values and pos
 // Sums, largest values and rows of them of n columns, four rows at a time. What is not a number is passed over by the
 // maximum, but not by the sum: `exact` then does it again.
 template <class T, bool MOST, bool INDEX>
-void across(const T* x, const float* row_weights, long height, long width, long n, float* s, float* m, int32_t* k) {
+void across(const T* x, const float* weights, long height, long width, long n, float* s, float* m, int32_t* k) {
   for (long i = 0; i < n; i += W) {
     store(s + i, vec{});
     if (MOST) store(m + i, all(LOWEST));
@@ -114,7 +113,7 @@ void across(const T* x, const float* row_weights, long height, long width, long 
   for (long r = 0; r < height; r += 4) {
     long rows = height - r < 4 ? height - r : 4;
     float scale[4];
-    for (long j = 0; j < rows; j++) scale[j] = row_weights ? row_weights[r + j] : 1.f;
+    for (long j = 0; j < rows; j++) scale[j] = weights ? weights[r + j] : 1.f;
     long i = 0;
     for (; i + W <= n; i += W) {
       vec total = load(s + i), most{};
@@ -153,9 +152,9 @@ void across(const T* x, const float* row_weights, long height, long width, long 
 }
 
 template <class T>
-void exact(const T* x, const float* row_weights, long height, long width, float* most, int32_t* where) {
+void exact(const T* x, const float* weights, long height, long width, float* most, int32_t* where) {
   for (long r = 0; r < height; r++) {
-    float v = get(x + r * width) * (row_weights ? row_weights[r] : 1.f);
+    float v = get(x + r * width) * (weights ? weights[r] : 1.f);
     if (v != v) {
       *most = v;
       if (where) *where = static_cast<int32_t>(r);
@@ -165,22 +164,21 @@ void exact(const T* x, const float* row_weights, long height, long width, float*
 }
 
 template <class T>
-void block_of(const T* x, const float* row_weights, const float* weights, float* sums, float* most, int32_t* where,
-              long height, long width, long n) {
+void block_of(const T* x, const float* weights, float* sums, float* most, int32_t* where, long height, long width, long n) {
   float s[BLOCK + W], m[BLOCK + W];
   int32_t k[BLOCK + W];
   auto run = where ? across<T, true, true> : most ? across<T, true, false> : across<T, false, false>;
-  run(x, row_weights, height, width, n, s, m, k);
+  run(x, weights, height, width, n, s, m, k);
   for (long i = 0; i < n; i++) {
-    if (sums) sums[i] = s[i] * (weights ? weights[i] : 1.f);
+    if (sums) sums[i] = s[i];
     if (most) most[i] = m[i];
     if (where) where[i] = k[i];
-    if (most && s[i] != s[i]) exact(x + i, row_weights, height, width, most + i, where ? where + i : nullptr);
+    if (most && s[i] != s[i]) exact(x + i, weights, height, width, most + i, where ? where + i : nullptr);
   }
 }
 
 template <class T>
-void columns(const T* x, const float* row_weights, const float* weights, float* sums, float* most, int32_t* where,
+void columns(const T* x, const float* weights, float* sums, float* most, int32_t* where,
              long samples, long height, long width, long threads) {
   long block = BLOCK;
   // few samples: narrower blocks, so that every thread has one
@@ -189,26 +187,24 @@ void columns(const T* x, const float* row_weights, const float* weights, float* 
   in_parallel(samples * blocks, threads, [&](long t) {
     long b = t / blocks, begin = (t % blocks) * block, n = width - begin < block ? width - begin : block;
     const T* from = x + b * height * width + begin;
-    const float* scale = row_weights ? row_weights + b * height : nullptr;
-    const float* factor = weights ? weights + b * width + begin : nullptr;
+    const float* factor = weights ? weights + b * height : nullptr;
     long at = b * width + begin;
-    block_of(from, scale, factor, sums ? sums + at : nullptr, most ? most + at : nullptr,
+    block_of(from, factor, sums ? sums + at : nullptr, most ? most + at : nullptr,
              where ? where + at : nullptr, height, width, n);
   });
 }
 
 }  // namespace ISA
 
-// along: whether rows are reduced, or columns. Where a reduced axis has weights, they take part in what is compared;
-// weights of the axis that stays multiply the sums alone.
-KERNEL void NAMED(reduce)(const void* x, const float* row_weights, const float* weights, float* sums, float* most,
+// along: whether rows are reduced, or columns. The weights, if any, are of the axis that goes.
+KERNEL void NAMED(reduce)(const void* x, const float* weights, float* sums, float* most,
                           int32_t* where, long samples, long height, long width, long along, long half, long threads) {
   using namespace ISA;
   auto loop = along ? rows<float> : columns<float>;
   auto half_loop = along ? rows<bf16> : columns<bf16>;
   if (half) {
-    half_loop(static_cast<const bf16*>(x), row_weights, weights, sums, most, where, samples, height, width, threads);
+    half_loop(static_cast<const bf16*>(x), weights, sums, most, where, samples, height, width, threads);
   } else {
-    loop(static_cast<const float*>(x), row_weights, weights, sums, most, where, samples, height, width, threads);
+    loop(static_cast<const float*>(x), weights, sums, most, where, samples, height, width, threads);
   }
 }

@@ -2,8 +2,7 @@
 // means were read from is still in the cache when it is multiplied.
 #include "vectors.h"
 
-KERNEL void NAMED(reduce)(const void*, const float*, const float*, float*, float*, int32_t*, long, long, long, long,
-                          long, long);
+KERNEL void NAMED(reduce)(const void*, const float*, float*, float*, int32_t*, long, long, long, long, long, long);
 KERNEL void NAMED(gate)(const void*, const float*, const float*, const void*, void*, long, long, long, long, long,
                         long);
 
@@ -33,7 +32,7 @@ KERNEL void NAMED(squeeze_gate)(const float* x, const float* w1, const float* b1
   auto sample = [&](long b, long inner) {
     long at = b * height * width;
     float *mean = gates + b * channels, *unit = new float[hidden];
-    NAMED(reduce)(x + at, nullptr, nullptr, mean, nullptr, nullptr, 1, height, width, of_rows, 0, inner);
+    NAMED(reduce)(x + at, nullptr, mean, nullptr, nullptr, 1, height, width, of_rows, 0, inner);
     for (long c = 0; c < channels; c++) mean[c] /= positions;
     for (long j = 0; j < hidden; j++) {
       float v = dot(w1 + j * channels, mean, channels) + (b1 ? b1[j] : 0);
