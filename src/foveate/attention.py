@@ -177,8 +177,11 @@ class Gate(Attention):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Gather, weigh, recalibrate."""
-        if built() and not watched(*self.children()) and (y := self.at_once(x)) is not None:
-            return y
+        # where an optimised network lets the product wait for what comes next, it is left to that
+        if built() and "recalibrate" not in vars(self) and not watched(*self.children()):
+            y = self.at_once(x)
+            if y is not None:
+                return y
         context = self.gather(x)
         return self.recalibrate(x, self.shown(context), context)
 

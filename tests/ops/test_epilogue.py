@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import foveate
 from foveate.errors import FoveateError
 from foveate.ops.epilogue import gate_add
 from foveate.ops.pending import Product, can_wait
+from tests.ops.compiled import built, needs_compiler, using
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 WEIGHTS = [(2, 3, 1, 1), (2, 1, 4, 5), (2, 3, 4, 5), (1, 1, 1, 1)]
@@ -196,3 +198,72 @@ def test_nothing_waits_where_somebody_looks_on_or_wants_gradients():
             assert not can_wait(x)
     with torch.inference_mode():
         assert can_wait(x)
+
+
+@needs_compiler
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["channel", "position", "both"])
+def test_compiled_it_is_the_same_with_gradients_and_their_gradients(kind: str, layout: torch.memory_format, relu: bool):
+    shapes = {"channel": ((2, 3, 1, 1), None), "position": ((2, 1, 4, 5), None), "both": ((2, 1, 4, 5), (2, 3, 1, 1))}
+    x, weights, shortcut = maps(layout, shapes[kind][0])
+    channel = None if kind != "both" else torch.rand(shapes[kind][1])
+    given = [one.requires_grad_() for one in (x, weights, shortcut, channel) if one is not None]
+    gated = x if channel is None else x * channel
+    clear = gated * weights + shortcut
+    clear = torch.relu(clear) if relu else clear
+    upstream = torch.randn_like(clear)
+    expected = torch.autograd.grad(clear, given, upstream)
+    for kernels in built().values():
+        with using(kernels):
+            with torch.no_grad():
+                check(gate_add(x, weights, shortcut, channel=channel, relu=relu), clear)
+            found = gate_add(x, weights, shortcut, channel=channel, relu=relu)
+            assert "GateAdd" in type(found.grad_fn).__name__
+            check(found, clear)
+            kept = upstream.clone()
+            for graph in (True, False):
+                for one, other in zip(
+                    torch.autograd.grad(found, given, upstream, create_graph=graph), expected, strict=True
+                ):
+                    tolerance = 20 * torch.finfo(other.dtype).eps * float(other.abs().max())
+                    assert torch.allclose(one, other, rtol=0, atol=tolerance)
+            assert torch.equal(upstream, kept)
+            # only the shortcut's, and only the map's
+            found = gate_add(x.detach(), weights.detach(), shortcut, relu=relu)
+            if channel is None:
+                assert torch.allclose(torch.autograd.grad(found, shortcut, upstream)[0], expected[2])
+
+
+@needs_compiler
+@pytest.mark.parametrize("attention", ["se", "cbam", "simam", "gather_excite:extent=2,variant=theta_minus", "scse"])
+def test_an_optimised_network_on_compiled_operations_trains_and_infers_the_same(attention: str):
+    torch.manual_seed(0)
+    model = foveate.hosts.build("foveate/resnet20", classes=4)
+    foveate.attach(model, attention, start="paper", at="residual")
+    for parameter in model.parameters():  # nothing that is zero or one
+        with torch.no_grad():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    images = torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
+    (kernels, *_) = built().values()
+
+    def outcome(network: torch.nn.Module) -> list[Tensor]:
+        loss = F.cross_entropy(network.train()(images), torch.tensor([0, 1]))
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            return [loss.detach(), *gradients, network.eval()(images)]
+
+    exact = copy.deepcopy(model).double()
+    images = images.double()
+    truth = outcome(exact)
+    images = images.float()
+    plain = outcome(copy.deepcopy(model))
+    optimised = foveate.optimize(copy.deepcopy(model))
+    with using(kernels):
+        found = outcome(optimised)
+    for one, other, best in zip(found, plain, truth, strict=True):
+        size = float(best.abs().max())
+        away, usual = (float((tensor - best).abs().max()) for tensor in (one, other))
+        # a network magnifies rounding: not farther from float64 than a few times what plain float32 is
+        assert away <= 5 * usual + 200 * torch.finfo(torch.float).eps * size

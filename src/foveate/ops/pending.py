@@ -31,8 +31,10 @@ _RELU_IN_PLACE = (Tensor.relu_, torch.relu_)
 _RELU = (Tensor.relu, torch.relu, torch.nn.functional.relu, *_RELU_IN_PLACE)
 
 
-def can_wait(*tensors: Tensor) -> bool:
+def can_wait(*tensors: Tensor, gradients: bool = False) -> bool:
     """Whether a map made from these may wait: no gradients, plain numbers, and nobody watching the operations.
+
+    With ``gradients`` it may wait where they are wanted too.
 
     Example:
         >>> can_wait(torch.zeros(1))
@@ -41,7 +43,7 @@ def can_wait(*tensors: Tensor) -> bool:
         ...     can_wait(torch.zeros(1))
         True
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and not gradients):
         return False
     if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():  # pyright: ignore
         return False
@@ -139,33 +141,52 @@ class Product(Pending):
         True True tensor([[[[3., 0.]]]])
     """
 
-    def __init__(self, x: Tensor, weights: Tensor, shortcut: Tensor | None = None, *, relu: bool) -> None:
-        self._wait(*(one for one in (x, weights, shortcut) if one is not None))
+    def __init__(
+        self,
+        x: Tensor,
+        weights: Tensor,
+        shortcut: Tensor | None = None,
+        *,
+        channel: Tensor | None = None,
+        relu: bool,
+    ) -> None:
         self._relu = relu
+        self._parts(x, weights, shortcut, channel)
 
-    def _compute(self, *sources: Tensor) -> Tensor:
-        x, weights, *shortcuts = sources
-        return gate_add(x, weights, shortcuts[0], relu=False) if shortcuts else gate(x, weights)
+    def _parts(self, x: Tensor, weights: Tensor, shortcut: Tensor | None, channel: Tensor | None) -> None:
+        self._there = (shortcut is not None, channel is not None)
+        self._wait(*(one for one in (x, weights, shortcut, channel) if one is not None))
+
+    def _given(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        x, weights, *others = self.sources()
+        shortcut = others.pop(0) if self._there[0] else None
+        return x, weights, shortcut, others.pop() if self._there[1] else None
+
+    def _compute(self, *sources: Tensor) -> Tensor:  # noqa: ARG002
+        x, weights, shortcut, channel = self._given()
+        if shortcut is not None:
+            return gate_add(x, weights, shortcut, channel=channel, relu=False)
+        return gate(x if channel is None else gate(x, channel), weights)
 
     def _meet(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
-        x, weights, *shortcuts = self.sources()
-        if shortcuts:
+        x, weights, shortcut, channel = self._given()
+        if shortcut is not None:
             if func not in _RELU or set(kwargs) - {"inplace"}:
                 return None
-            result = gate_add(x, weights, shortcuts[0], relu=True)
+            result = gate_add(x, weights, shortcut, channel=channel, relu=True)
             return self._become(result) if func in _RELU_IN_PLACE or kwargs.get("inplace") else result
         in_place = func in _ADDITIONS_IN_PLACE and args[0] is self
         if kwargs or len(args) != 2 or not (in_place or func in _ADDITIONS):
             return None
-        shortcut = plain(args[1] if args[0] is self else args[0])
-        if not (isinstance(shortcut, Tensor) and joins(x, weights, shortcut)):
+        other = plain(args[1] if args[0] is self else args[0])
+        if not (isinstance(other, Tensor) and joins(x, weights, other)):
             return None
         if not self._relu:
-            result = gate_add(x, weights, shortcut, relu=False)
+            result = gate_add(x, weights, other, channel=channel, relu=False)
             return self._become(result) if in_place else result
         if not in_place:
-            return Product(x, weights, shortcut, relu=True)
-        self._wait(x, weights, shortcut)
+            return Product(x, weights, other, channel=channel, relu=True)
+        self._parts(x, weights, other, channel)
         return self
 
 
