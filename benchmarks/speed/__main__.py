@@ -1,6 +1,7 @@
 """Ask one question, or all of them, each in a process of its own.
 
-    uv run python -m benchmarks.speed [QUESTION ...] [--compiled] [--dtype bfloat16] [--default-allocator] [--only NAMES]
+    uv run python -m benchmarks.speed [QUESTION ...] [--compiled] [--dtype bfloat16] [--only NAMES]
+                                      [--default-allocator]
 
 Results go to `benchmarks/results/speed/`, and what they say to `docs/speed.md`.
 """
@@ -20,7 +21,7 @@ import torch
 from benchmarks.speed.page import write_page
 from benchmarks.speed.timing import ALLOCATOR, write
 
-QUESTIONS = ("gates", "pairs", "networks")
+QUESTIONS = ("gates", "pairs", "epilogue", "networks", "prediction")
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
 

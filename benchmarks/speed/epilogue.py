@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.speed.gates import STAGES
+from benchmarks.speed.gates import STAGES, plain
 from benchmarks.speed.timing import Call, side_by_side, streaming_limit
+from foveate.ops.compiled.library import kernels
 from foveate.ops.epilogue import gate_add
 
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -72,7 +73,9 @@ def rows(
                     wide = (channels, 1, 1) if name == "channel gate" else (1, side, side)
                     tensors = (x, torch.rand(batch, *wide), torch.randn_like(x))
                     for phase, prepare in (("inference", _inference), ("training", _training)):
-                        calls = {key: prepare(form, tensors) for key, form in FORMS.items()}
+                        calls = {key: plain(prepare(form, tensors)) for key, form in FORMS.items()}
+                        if kernels() is not None:
+                            calls["built ops"] = prepare(ours, tensors)
                         calls["limit"] = streaming_limit(*MINIMAL[phase == "training"], x)
                         yield {
                             "work": name,

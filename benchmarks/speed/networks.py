@@ -2,8 +2,8 @@
 
     uv run python -m benchmarks.speed networks [--only resnet50]
 
-Images of 224×224 (128×128 for the U-Net), batch 8 and 1, channels_last, inference and a training step; and
-inference after ``foveate.optimize``.
+Images of 224×224 (128×128 for the U-Net, 465×465 for PSANet), batch 8 and 1, channels_last, inference and a training
+step; ours as they are, after `foveate.optimize`, and each where `foveate build-ops` was run.
 """
 
 from __future__ import annotations
@@ -16,15 +16,22 @@ import torch
 from torch import nn
 
 import foveate
-from benchmarks.speed.gates import inference, training
-from benchmarks.speed.timing import side_by_side
+from benchmarks.speed.gates import inference, plain, training
+from benchmarks.speed.timing import Call, side_by_side
+from foveate.ops.compiled.library import kernels
 
-HOSTS = ("resnet50", "resnet18", "mobilenet_v2", "unet")
-MECHANISMS = ("squeeze_excite", "eca", "cbam")
+# side of the images, and what is attached
+HOSTS = {
+    "resnet50": (224, ("squeeze_excite", "eca", "cbam")),
+    "resnet18": (224, ("squeeze_excite", "cbam")),
+    "mobilenet_v2": (224, ("squeeze_excite", "cbam")),
+    "unet": (128, ("squeeze_excite", "cbam")),
+    "psanet50": (465, ()),
+}
 _TIMM = {"squeeze_excite": "se", "eca": "eca", "cbam": "cbam"}
 
 
-def _plain(host: str) -> nn.Module:
+def _host(host: str) -> nn.Module:
     if host == "unet":
         import segmentation_models_pytorch as smp
 
@@ -33,47 +40,57 @@ def _plain(host: str) -> nn.Module:
         import torchvision
 
         return torchvision.models.mobilenet_v2()
+    if host == "psanet50":
+        return foveate.hosts.PSANetHost(50, classes=21, size=465, psa=None, auxiliary=False)
     import timm
 
     return timm.create_model(host)
 
 
 def _networks(host: str) -> dict[str, nn.Module]:
-    made = {"plain": _plain(host)}
-    for name in MECHANISMS:
+    made = {"plain": _host(host)}
+    for name in HOSTS[host][1]:
         if host.startswith("resnet"):
             import timm
 
             layer = {"attn_layer": _TIMM[name]}
             made[f"timm {name}"] = timm.create_model(host, block_args=layer)
-        example = torch.zeros(1, 3, 64, 64)
-        made[f"foveate {name}"] = foveate.attach(_plain(host), name, start="paper", example=example)
+        made[f"foveate {name}"] = foveate.attach(_host(host), name, start="paper", example=torch.zeros(1, 3, 64, 64))
+    if host == "psanet50":
+        made["foveate psanet"] = foveate.hosts.PSANetHost(50, classes=21, size=465, auxiliary=False)
     return made
 
 
-def _optimised(made: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Copies of the plain and of our networks, optimised."""
-    ours = {key: net for key, net in made.items() if not key.startswith("timm")}
-    return {key: foveate.optimize(copy.deepcopy(net), example=torch.zeros(1, 3, 64, 64)) for key, net in ours.items()}
+def _calls(made: dict[str, nn.Module], images: torch.Tensor, phase: str) -> dict[str, Call]:
+    """Every network, and copies of the plain and of ours in their other forms."""
+    prepare = inference if phase == "inference" else training
+    example = images[:1]
+    calls = {key: plain(prepare(network, images)) for key, network in made.items()}
+    for key, network in made.items():
+        if key.startswith("timm"):
+            continue
+        quick = foveate.optimize(copy.deepcopy(network), example=example)
+        if phase == "inference":
+            calls[f"{key} optimised"] = plain(prepare(quick, images))
+        if kernels() is not None and key != "plain":
+            calls[f"{key}, built ops"] = prepare(network, images)
+            calls[f"{key} optimised, built ops"] = prepare(quick, images)
+    return calls
 
 
-def rows(*, compiled: bool = False, names: tuple[str, ...] = HOSTS) -> Iterator[dict[str, Any]]:  # noqa: ARG001
+def rows(*, compiled: bool = False, names: tuple[str, ...] = tuple(HOSTS)) -> Iterator[dict[str, Any]]:  # noqa: ARG001
     """One row a host, batch size and phase."""
     for host in names:
-        side = 128 if host == "unet" else 224
-        for batch in (8, 1):
+        side = HOSTS[host][0]
+        for batch, phase in ((8, "inference"), (8, "training"), (1, "inference")):
+            if host == "psanet50" and batch == 8:
+                continue
             images = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
             made = {key: net.to(memory_format=torch.channels_last) for key, net in _networks(host).items()}
-            for phase, prepare in (("inference", inference), ("training", training)):
-                if phase == "training" and batch == 1:
-                    continue
-                calls = {key: prepare(net, images) for key, net in made.items()}
-                if phase == "inference":
-                    calls |= {f"{key} optimised": prepare(net, images) for key, net in _optimised(made).items()}
-                yield {
-                    "work": host,
-                    "phase": phase,
-                    "shape": list(images.shape),
-                    "layout": "NHWC",
-                    **side_by_side(calls, to="plain", seconds=1, rounds=7),
-                }
+            yield {
+                "work": host,
+                "phase": phase,
+                "shape": list(images.shape),
+                "layout": "NHWC",
+                **side_by_side(_calls(made, images, phase), to="plain", seconds=1, rounds=7),
+            }
