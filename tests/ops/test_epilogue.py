@@ -267,3 +267,59 @@ def test_an_optimised_network_on_compiled_operations_trains_and_infers_the_same(
         away, usual = (float((tensor - best).abs().max()) for tensor in (one, other))
         # a network magnifies rounding: not farther from float64 than a few times what plain float32 is
         assert away <= 5 * usual + 200 * torch.finfo(torch.float).eps * size
+
+
+HOLDERS: dict[str, Callable[[Tensor], object]] = {
+    "the tensor": lambda x: x,
+    "a list": lambda x: [x],
+    "a view": lambda x: x[1:],
+    "a detached alias": lambda x: x.detach(),
+    "another product": lambda x: Product(x, torch.ones(1, 1, 1, 1), relu=True),
+    "its memory": lambda x: x.untyped_storage(),
+    "another shape of it": lambda x: x.view(-1),
+    "an array": lambda x: x.numpy(),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_map_that_somebody_holds_is_not_written_over(holder: str):
+    with torch.no_grad():
+        x, weights, shortcut = maps()
+        kept, address = x.clone(), x.data_ptr()
+        held = HOLDERS[holder](x)
+        product = Product(x, weights, relu=True)
+        if holder != "the tensor":
+            del x
+        product += shortcut
+        found = F.relu(product, inplace=True) + 0
+        check(found, torch.relu(kept * weights + shortcut))
+        assert product.data_ptr() != address
+        if holder == "the tensor":
+            assert torch.equal(x, kept)
+        if holder == "a list":
+            assert torch.equal(held[0], kept)
+        if holder == "another product":
+            assert torch.equal(held + 0, kept)
+
+
+def test_a_map_that_nobody_holds_is_written_over():
+    with torch.no_grad():
+        x, weights, shortcut = maps()
+        expected, address = torch.relu(x * weights + shortcut), x.data_ptr()
+        product = Product(x, weights, relu=True)
+        del x
+        product += shortcut
+        found = F.relu(product, inplace=True)
+        assert (found + 0).data_ptr() != address
+        assert found.data_ptr() == address
+        check(found + 0, expected)
+
+
+def test_a_map_that_is_its_own_shortcut_is_not_written_over():
+    with torch.no_grad():
+        x, weights, _ = maps()
+        kept = x.clone()
+        product = Product(x, weights, relu=True)
+        product += x
+        del x
+        check(F.relu(product, inplace=True) + 0, torch.relu(kept * weights + kept))

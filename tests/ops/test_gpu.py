@@ -32,9 +32,16 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
 
 
 @needs_triton
-@pytest.mark.parametrize(("file", "interpret"), [("interpreted.py", "1"), ("compiled.py", "0")])
-def test_kernels(file: str, interpret: str, tmp_path: Path):
-    arguments = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/ops/kernels/{file}"]
+@pytest.mark.parametrize(
+    ("file", "interpret", "which"),
+    [
+        ("interpreted.py", "1", "not many_small_tiles"),
+        pytest.param("interpreted.py", "1", "many_small_tiles", marks=pytest.mark.slow),
+        ("compiled.py", "0", ""),
+    ],
+)
+def test_kernels(file: str, interpret: str, which: str, tmp_path: Path):
+    arguments = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/ops/kernels/{file}", "-k", which]
     done = run(arguments, TRITON_INTERPRET=interpret, TRITON_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
     assert "skipped" not in done.stdout

@@ -21,6 +21,7 @@ def gate_add(
     *,
     channel: Float[Tensor, "b c *ones"] | None = None,
     relu: bool = True,
+    over: bool = False,
 ) -> Float[Tensor, "b c *positions"]:
     """``relu(x · weights + shortcut)``, in one pass over the maps and ReLU in its memory where no gradient is wanted.
 
@@ -34,6 +35,8 @@ def gate_add(
         shortcut: What is added.
         channel: Weights of channels that it is multiplied by first.
         relu: Whether ReLU follows.
+        over: Whether the map's memory may be written over, where no gradient is wanted: a second map of the size takes
+            the place of others in the cache.
 
     Example:
         >>> x, weights = torch.ones(1, 2, 1, 2), torch.tensor([[[[3.0]], [[4.0]]]])
@@ -42,7 +45,7 @@ def gate_add(
         <BLANKLINE>
                  [[5., 6.]]]])
     """
-    return _gate_add(x, weights, shortcut, channel, relu)
+    return _gate_add(x, weights, shortcut, channel, relu, over)
 
 
 def joins(x: Tensor, weights: Tensor, shortcut: Tensor) -> bool:
@@ -51,7 +54,9 @@ def joins(x: Tensor, weights: Tensor, shortcut: Tensor) -> bool:
     return alike and x.is_floating_point() and weights.ndim == x.ndim and eager(x, weights, shortcut)
 
 
-def _gate_add(x: Tensor, weights: Tensor, shortcut: Tensor, channel: Tensor | None, relu: bool) -> Tensor:
+def _gate_add(
+    x: Tensor, weights: Tensor, shortcut: Tensor, channel: Tensor | None, relu: bool, over: bool = False
+) -> Tensor:
     given = (x, weights, shortcut) if channel is None else (x, weights, shortcut, channel)
     wanted = torch.is_grad_enabled() and any(one.requires_grad for one in given)
     if not joins(x, weights, shortcut):
@@ -60,9 +65,12 @@ def _gate_add(x: Tensor, weights: Tensor, shortcut: Tensor, channel: Tensor | No
     if (kernels := usable(x, shortcut)) and _fits(x, weights, channel):
         if wanted:
             return _GateAdd.apply(x, weights, shortcut, channel, relu, kernels)
-        return calls.gated(kernels, x, *_sides(x, weights, channel), shortcut, relu)
+        return calls.gated(kernels, x, *_sides(x, weights, channel), shortcut, relu, x if over else None)
     x = x if channel is None else gate(x, channel)
-    y = gate(x, weights).add_(shortcut) if wanted else torch.addcmul(shortcut, x, weights)
+    if wanted:
+        y = gate(x, weights).add_(shortcut)
+    else:
+        y = torch.addcmul(shortcut, x, weights, out=x if over or channel is not None else None)
     return y.relu_() if relu else y
 
 

@@ -13,7 +13,9 @@ Only where numbers are computed at once and nobody looks on: see :func:`can_wait
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -157,6 +159,13 @@ class Product(Pending):
         self._there = (shortcut is not None, channel is not None)
         self._wait(*(one for one in (x, weights, shortcut, channel) if one is not None))
 
+    def _holders(self) -> tuple[int, ...]:
+        """How many hold the map and its memory, as objects of Python and within PyTorch."""
+        x = self._sources[0]
+        memory = x.untyped_storage()
+        inside = x._use_count(), torch._C._storage_Use_Count(memory._cdata)  # pyright: ignore
+        return sys.getrefcount(x), sys.getrefcount(memory), *inside
+
     def _given(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         x, weights, *others = self.sources()
         shortcut = others.pop(0) if self._there[0] else None
@@ -169,12 +178,15 @@ class Product(Pending):
         return gate(x if channel is None else gate(x, channel), weights)
 
     def _meet(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+        holders = self._holders()  # before there is one here
         x, weights, shortcut, channel = self._given()
         if shortcut is not None:
             if func not in _RELU or set(kwargs) - {"inplace"}:
                 return None
-            result = gate_add(x, weights, shortcut, channel=channel, relu=True)
-            return self._become(result) if func in _RELU_IN_PLACE or kwargs.get("inplace") else result
+            if func not in _RELU_IN_PLACE and not kwargs.get("inplace"):
+                return gate_add(x, weights, shortcut, channel=channel, relu=True)
+            over = holders == _alone() and not x.is_inference() and not torch.is_grad_enabled()
+            return self._become(gate_add(x, weights, shortcut, channel=channel, relu=True, over=over))
         in_place = func in _ADDITIONS_IN_PLACE and args[0] is self
         if kwargs or len(args) != 2 or not (in_place or func in _ADDITIONS):
             return None
@@ -188,6 +200,12 @@ class Product(Pending):
             return Product(x, weights, other, channel=channel, relu=True)
         self._parts(x, weights, other, channel)
         return self
+
+
+@cache
+def _alone() -> tuple[int, ...]:
+    """What :meth:`Product._holders` says where nobody else holds the map: it may be written over."""
+    return Product(torch.empty(1, 1, 1, 1), torch.empty(1, 1, 1, 1), relu=True)._holders()  # pyright: ignore
 
 
 def plain(value: Any) -> Any:

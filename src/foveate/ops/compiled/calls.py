@@ -83,10 +83,16 @@ def _weighted(k: Kernels, x: Tensor, weights: Tensor, shape: tuple[int, ...], ov
 
 
 def gated(
-    k: Kernels, x: Tensor, channel: Tensor | None, position: Tensor | None, shortcut: Tensor | None, relu: bool
+    k: Kernels,
+    x: Tensor,
+    channel: Tensor | None,
+    position: Tensor | None,
+    shortcut: Tensor | None,
+    relu: bool,
+    into: Tensor | None = None,
 ) -> Tensor:
-    """The map times weights of channels, of positions or both; plus a shortcut; rectified."""
-    m, y = matrix(x), torch.empty_like(x)
+    """The map times weights of channels, of positions or both; plus a shortcut; rectified; written into a map."""
+    m, y = matrix(x), torch.empty_like(x) if into is None else into
     rows, columns = _sides(m, _full(channel), _full(position))
     _run(k.gate, (x, rows, columns, shortcut, y), relu, *m[:3], m.half, m.threads)
     return y
