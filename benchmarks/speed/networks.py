@@ -69,12 +69,13 @@ def _calls(made: dict[str, nn.Module], images: torch.Tensor, phase: str) -> dict
     for key, network in made.items():
         if key.startswith("timm"):
             continue
-        quick = foveate.optimize(copy.deepcopy(network), example=example)
-        if phase == "inference":
-            calls[f"{key} optimised"] = plain(prepare(quick, images))
         if kernels() is not None and key != "plain":
             calls[f"{key}, built ops"] = prepare(network, images)
-            calls[f"{key} optimised, built ops"] = prepare(quick, images)
+        if phase == "inference":
+            quick = foveate.optimize(copy.deepcopy(network), example=example)
+            calls[f"{key} optimised"] = plain(prepare(quick, images))
+            if kernels() is not None and key != "plain":
+                calls[f"{key} optimised, built ops"] = prepare(quick, images)
     return calls
 
 

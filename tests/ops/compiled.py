@@ -42,7 +42,11 @@ needs_compiler = pytest.mark.skipif(
     not build.instruction_sets() or not any(map(shutil.which, ("g++", "clang++"))),
     reason="needs a C++ compiler, on Linux",
 )
-SETS = list(build.instruction_sets())
+# by default what this processor would use; the others are the same sources
+SETS = [
+    pytest.param(name, marks=() if name == library.best_instruction_set() else pytest.mark.slow)
+    for name in build.instruction_sets()
+]
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveate.ops import gpu
+from foveate.ops import epilogue, extremes, gpu, nearest, spread
+from foveate.ops.gate import gate as ops_gate
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,3 +93,24 @@ def test_without_triton_nothing_is_used(monkeypatch: pytest.MonkeyPatch):
         assert gpu.gate(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)) is None
     finally:
         gpu._capable.cache_clear()
+
+
+def test_operations_ask_for_kernels_first_where_they_are_enabled(monkeypatch: pytest.MonkeyPatch):
+    x, weights = torch.ones(1, 2, 4, 4), torch.ones(1, 2, 1, 1)
+    operations = {
+        "gate": lambda: ops_gate(x, weights),
+        "gate_add": lambda: epilogue.gate_add(x, weights, x),
+        "max_and_mean": lambda: extremes.max_and_mean(x, 1),
+        "standardised_squares": lambda: spread.standardised_squares(x, 1.0),
+        "gate_nearest": lambda: nearest.gate_nearest(x, weights),
+    }
+    for name, operation in operations.items():
+        plain, answer = operation(), (torch.zeros(1), torch.zeros(1)) if name == "max_and_mean" else torch.zeros(1)
+        monkeypatch.setattr(gpu, name, lambda *_, answer=answer, **__: answer)
+        assert operation() is not answer
+        monkeypatch.setattr(gpu, "_enabled", True)
+        assert operation() is answer
+        monkeypatch.setattr(gpu, name, lambda *_, **__: None)  # the plain form serves
+        for one, other in zip(operation(), plain, strict=True):
+            assert torch.equal(one, other)
+        monkeypatch.setattr(gpu, "_enabled", False)

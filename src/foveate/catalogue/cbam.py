@@ -186,8 +186,6 @@ class CBAM(Sequence):
         maximum, mean, x, product = passes.extremes(x, what)
         where = spatial.shown(torch.stack((maximum, mean), 1))
         waits = vars(spatial).get("recalibrate")  # in an optimised network: the product with what comes after it
-        if waits is not None and product is None:
-            return waits(x, where, None, what)
         if waits is not None and not torch.is_grad_enabled():
-            return waits(product, where, None)
+            return waits(x, where, None, what) if product is None else waits(product, where, None)
         return passes.gate(x, what, where, product)

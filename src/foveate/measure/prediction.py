@@ -54,9 +54,10 @@ def predict(
     for each kind. Memory is what tensors occupy; what an operation takes and gives back inside itself is not seen.
 
     How close it comes was checked for five mechanisms at the places of four networks, in float32 on a processor of two
-    cores (``benchmarks/speed/prediction.py``; docs/speed.md has the rows): memory to the byte, time mostly within a
-    quarter. No more is promised: a machine that does something else meanwhile, and forms that PyTorch chooses by sizes
-    between those that were measured, are not foreseen. On other devices it was not checked.
+    cores (``benchmarks/speed/prediction.py``; docs/speed.md has the rows, which were seen while the probes were
+    chosen): memory to the byte; time within a quarter for gates of channels and neighbourhoods, up to a half too little
+    for CBAM and PSANet. No more is promised: forms that PyTorch chooses by sizes between those that were measured, and
+    compiled operations, are not foreseen. On other devices it was not checked.
 
     Args:
         module: The network, on any device, ``meta`` too. It comes back with the training flags that it had.

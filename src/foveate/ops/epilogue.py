@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops import gpu
 from foveate.ops.compiled import calls
 from foveate.ops.compiled.library import Kernels, usable
 from foveate.ops.gate import gate, spans
@@ -57,6 +58,8 @@ def joins(x: Tensor, weights: Tensor, shortcut: Tensor) -> bool:
 def _gate_add(
     x: Tensor, weights: Tensor, shortcut: Tensor, channel: Tensor | None, relu: bool, over: bool = False
 ) -> Tensor:
+    if gpu.enabled() and channel is None and (y := gpu.gate_add(x, weights, shortcut, relu=relu)) is not None:
+        return y
     given = (x, weights, shortcut) if channel is None else (x, weights, shortcut, channel)
     wanted = torch.is_grad_enabled() and any(one.requires_grad for one in given)
     if not joins(x, weights, shortcut):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops import gpu
 from foveate.ops.graph import eager
 from foveate.ops.maximum import first_argmax, first_max
 
@@ -29,6 +30,8 @@ def max_and_mean(x: Float[Tensor, "*axes"], dim: int) -> tuple[Float[Tensor, "*l
 
 
 def _max_and_mean(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    if gpu.enabled() and (both := gpu.max_and_mean(x, dim)) is not None:
+        return both
     if eager(x) and torch.is_grad_enabled() and x.requires_grad:
         return _MaxAndMean.apply(x, dim)
     return first_max(x, dim), x.mean(dim)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops import gpu
 from foveate.ops.compiled import calls
 from foveate.ops.compiled.library import usable
 from foveate.ops.graph import eager
@@ -39,6 +40,8 @@ def gate(x: Float[Tensor, "b c *positions"], weights: Float[Tensor, "b _ *_"]) -
 
 
 def _gate(x: Tensor, weights: Tensor) -> Tensor:
+    if gpu.enabled() and (y := gpu.gate(x, weights)) is not None:
+        return y
     worthwhile = x.requires_grad and weights.requires_grad and weights.numel() < x.numel() and x.dtype == weights.dtype
     if worthwhile and x.numel() >= WORTHWHILE and torch.is_grad_enabled() and eager(x, weights):
         return _Gate.apply(x, weights)

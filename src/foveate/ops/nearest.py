@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops import gpu
 from foveate.ops.compiled import calls
 from foveate.ops.compiled.library import Kernels, usable
 from foveate.ops.graph import eager
@@ -49,6 +50,8 @@ def _neighbourhood_means(x: Tensor, extent: int) -> Tensor:
 
 
 def _gate_nearest(x: Tensor, weights: Tensor) -> Tensor:
+    if gpu.enabled() and (y := gpu.gate_nearest(x, weights)) is not None:
+        return y
     (height, width), (rows, columns) = x.shape[2:], weights.shape[2:]
     if not eager(x, weights) or height % rows or width % columns or x.dtype != weights.dtype:
         return _plain(x, weights)

@@ -33,10 +33,8 @@ _RELU_IN_PLACE = (Tensor.relu_, torch.relu_)
 _RELU = (Tensor.relu, torch.relu, torch.nn.functional.relu, *_RELU_IN_PLACE)
 
 
-def can_wait(*tensors: Tensor, gradients: bool = False) -> bool:
+def can_wait(*tensors: Tensor) -> bool:
     """Whether a map made from these may wait: no gradients, plain numbers, and nobody watching the operations.
-
-    With ``gradients`` it may wait where they are wanted too.
 
     Example:
         >>> can_wait(torch.zeros(1))
@@ -45,7 +43,7 @@ def can_wait(*tensors: Tensor, gradients: bool = False) -> bool:
         ...     can_wait(torch.zeros(1))
         True
     """
-    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and not gradients):
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
         return False
     if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():  # pyright: ignore
         return False
@@ -185,7 +183,7 @@ class Product(Pending):
                 return None
             if func not in _RELU_IN_PLACE and not kwargs.get("inplace"):
                 return gate_add(x, weights, shortcut, channel=channel, relu=True)
-            over = holders == _alone() and not x.is_inference() and not torch.is_grad_enabled()
+            over = holders == _alone() and not x.is_inference()
             return self._become(gate_add(x, weights, shortcut, channel=channel, relu=True, over=over))
         in_place = func in _ADDITIONS_IN_PLACE and args[0] is self
         if kwargs or len(args) != 2 or not (in_place or func in _ADDITIONS):

@@ -23,6 +23,8 @@ from foveate.ops.strips import is_channels_last
 GlobalPool = Callable[[Tensor], Tensor]
 # numbers from which on compiled weighted sums are quicker than matrix products
 MANY = 1 << 17
+# and compiled means, in float32
+LARGE = 1 << 20
 
 
 def global_mean(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]:
@@ -73,10 +75,11 @@ def global_logsumexp(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c"]
 
 def _mean(x: Tensor) -> Tensor:
     positions = tuple(range(2, x.ndim))
+    graded = torch.is_grad_enabled() and x.requires_grad
     # PyTorch's own sum along rows of float32 is as quick as memory
-    if (is_channels_last(x) or x.dtype == torch.bfloat16) and x.ndim > 2 and (kernels := usable(x)):
-        return _Means.apply(x, kernels)
-    if torch.is_grad_enabled() and x.requires_grad and eager(x):
+    if x.ndim > 2 and (x.dtype == torch.bfloat16 or (is_channels_last(x) and x.numel() >= LARGE)) and (k := usable(x)):
+        return _Means.apply(x, k) if graded else calls.global_means(k, x).to(x.dtype)
+    if graded and eager(x):
         # the gradient of a mean is written out at the map's size; that of a sum is one number a channel, repeated
         full = torch.promote_types(x.dtype, torch.float32)
         return (x.sum(positions, dtype=full) / math.prod(x.shape[2:])).to(x.dtype)

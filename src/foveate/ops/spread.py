@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveate.ops import gpu
 from foveate.ops.graph import eager
 from foveate.ops.precision import full_precision
 
@@ -64,6 +65,8 @@ def _squared_deviations(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _standardised_squares(x: Tensor, regulariser: float) -> Tensor:
+    if gpu.enabled() and (squares := gpu.standardised_squares(x, regulariser)) is not None:
+        return squares
     full = full_precision(x)
     if eager(full):
         return _StandardisedSquares.apply(full, regulariser)

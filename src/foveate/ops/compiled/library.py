@@ -133,4 +133,4 @@ def best_instruction_set() -> str:
     capability = torch.backends.cpu.get_cpu_capability()
     if "v4" in instruction_sets():
         return {"AVX512": "v4", "AVX2": "v3"}.get(capability, "v1")
-    return next(iter(instruction_sets()))
+    return next(iter(instruction_sets()), "")

@@ -39,6 +39,11 @@ def enable(on: bool = True) -> None:
     _enabled = on
 
 
+def enabled() -> bool:
+    """Whether :func:`enable` was called: operations ask this first, because it costs nothing."""
+    return _enabled
+
+
 def usable(x: Tensor, *others: Tensor) -> bool:
     """Whether kernels can take a map, and what goes with it.
 

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from foveate.attention import Gate
-from foveate.ops.compiled.library import built
 from foveate.ops.gate import gate
 from foveate.ops.pending import Product, can_wait
 
@@ -26,8 +25,7 @@ class Recalibrate:
     def __call__(self, x: Tensor, weights: Tensor, context: Any, channel: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Multiply, or promise to; first by weights of channels, where a gate before this one has left them."""
         given = (x, weights) if channel is None else (x, weights, channel)
-        # with gradients only compiled operations gain by it
-        if x.dtype == weights.dtype and can_wait(*given, gradients=built()):
+        if x.dtype == weights.dtype and can_wait(*given):
             return Product(x, weights, channel=channel, relu=self.relu)
         return gate(x if channel is None else gate(x, channel), weights)
 
