@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import foveate
 from foveate import hosts
 from foveate.errors import PlaceError
+from foveate.ops import pending
 from foveate.ops.pending import Product
 from foveate.surgery.optimize.folding import Convolved
 
@@ -29,6 +30,12 @@ HOSTS = {
     "timm preactivated": (lambda: timm("resnetv2_50x1_bit"), 0, 0),
     "unet": (lambda: unet(), 30, 8),
 }
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps of any size wait."""
+    monkeypatch.setattr(pending, "FEW", 0)
 
 
 def timm(name: str, **options) -> nn.Module:
@@ -222,3 +229,29 @@ def test_without_blocks_attention_is_compiled_and_without_both_it_says_so():
     assert done.compiled is not None
     assert done.compiled.regions == 1
     torch._dynamo.reset()
+
+
+def test_small_maps_run_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    made: list[int] = []
+    for kind in (Convolved, Product):
+        waits = kind.__init__
+
+        def counted(one, x, *args, _waits=waits, **kwargs):
+            made.append(x.numel())
+            _waits(one, x, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "__init__", counted)
+    model = foveate.attach(foveate.hosts.build("foveate/resnet20", classes=4), "se", start="paper")
+    x = torch.randn(1, 3, 32, 32)
+    foveate.optimize(model, example=x).eval()
+    with torch.no_grad():
+        model(x)
+        assert made
+        made.clear()
+        monkeypatch.setattr(pending, "FEW", 16 * 32 * 32)  # maps of the first stage: 1 × 16 × 32 × 32
+        model(x)
+        assert len(made) == 7 + 2 * 3  # its seven convolutions, its three products, and these with their sums
+        made.clear()
+        monkeypatch.setattr(pending, "FEW", 16 * 32 * 32 + 1)
+        model(x)
+        assert not made

@@ -14,9 +14,16 @@ from torch.nn.utils import prune
 
 import foveate
 from foveate import hosts
+from foveate.ops import pending
 from foveate.ops.pending import Pending
 from foveate.surgery.optimize.folding import Convolved
 from tests.surgery.test_optimize import Counter, attended, awake, check, images
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps of any size wait."""
+    monkeypatch.setattr(pending, "FEW", 0)
 
 
 def network(mechanism: str | None = "se") -> nn.Module:

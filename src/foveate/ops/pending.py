@@ -33,6 +33,20 @@ _RELU_IN_PLACE = (Tensor.relu_, torch.relu_)
 _RELU = (Tensor.relu, torch.relu, torch.nn.functional.relu, *_RELU_IN_PLACE)
 
 
+# numbers in a map below which waiting takes longer than what is saved: some tens of microseconds
+FEW = 1 << 18
+
+
+def enough(count: int) -> bool:
+    """Whether it pays that a map of so many numbers waits.
+
+    Example:
+        >>> enough(10), enough(10_000_000)
+        (False, True)
+    """
+    return count >= FEW
+
+
 def can_wait(*tensors: Tensor) -> bool:
     """Whether a map made from these may wait: no gradients, plain numbers, and nobody watching the operations.
 

@@ -60,6 +60,9 @@ def optimize(model: nn.Module, *, compile: bool = False, example: Any = None) ->
     - a batch normalisation that alone reads what a convolution returns runs within that convolution;
     - a gate at the end of a residual branch is multiplied, added to the shortcut, and cut off by ReLU, in one pass.
 
+    Maps of less than a quarter of a million numbers run as they are: there, asking whether the weights are still the
+    same takes longer than what is saved. It gains with batches and large images.
+
     Where a network is trained, differentiated, compiled, exported, traced, watched by hooks, or under autocast, it runs
     as it always did. Its classes, names, parameters and state dict are untouched. The folded weights are made from the
     parameters when they are first wanted and again whenever these changed, and take as much memory as the convolutions;

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveate.attention import Gate
 from foveate.ops.gate import gate
-from foveate.ops.pending import Product, can_wait
+from foveate.ops.pending import Product, can_wait, enough
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Recalibrate:
     def __call__(self, x: Tensor, weights: Tensor, context: Any, channel: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Multiply, or promise to; first by weights of channels, where a gate before this one has left them."""
         given = (x, weights) if channel is None else (x, weights, channel)
-        if x.dtype == weights.dtype and can_wait(*given):
+        if x.dtype == weights.dtype and can_wait(*given) and enough(x.numel()):
             return Product(x, weights, channel=channel, relu=self.relu)
         return gate(x if channel is None else gate(x, channel), weights)
 

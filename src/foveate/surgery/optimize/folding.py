@@ -6,6 +6,7 @@ runs the convolution with weights that have the norm in them. Anybody else gets 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -15,7 +16,7 @@ from torch.nn.modules import module as global_hooks
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
-from foveate.ops.pending import Pending, can_wait
+from foveate.ops.pending import Pending, can_wait, enough
 from foveate.surgery.optimize.folded import Folded, Given, Tensors, numbers
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -69,10 +70,16 @@ class Convolve:
             or input.dtype != weight.dtype
             or input.ndim != weight.ndim
             or torch.is_autocast_enabled("cpu")
+            or not enough(_returned(conv, input))
             or _heard(conv)
         ):
             return type(conv).forward(conv, input)  # type: ignore[attr-defined]
         return Convolved(input, conv)
+
+
+def _returned(conv: _ConvNd, x: Tensor) -> int:
+    """About how many numbers a convolution makes of a map."""
+    return x.numel() // x.shape[1] * conv.out_channels // math.prod(conv.stride)
 
 
 @dataclass
