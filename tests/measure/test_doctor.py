@@ -22,6 +22,8 @@ def test_doctor_says_which_operations_run_and_why(monkeypatch: pytest.MonkeyPatc
     assert "foveate build-ops" in found.why or "Linux" in found.why
     library.library_path().touch()
     assert "FOVEATE_COMPILED_OPS=0 switches them off" in doctor.examine().why
+    monkeypatch.setenv("FOVEATE_COMPILED_OPS", "1")
+    assert "do not load" in doctor.examine().why
 
 
 @needs_compiler

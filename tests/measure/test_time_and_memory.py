@@ -28,6 +28,7 @@ from foveate.measure import (
     measure_latency,
     peak_memory,
 )
+from tests.ops.compiled import built, using
 
 KILO = 4 * 1000  # bytes of a tensor of 1,000 float32
 
@@ -175,6 +176,10 @@ def test_conditions_say_what_matters_and_name_nobody():
     here = Conditions.here(dtype=torch.bfloat16)
     assert (here.device, here.dtype, here.threads) == ("cpu", "bfloat16", torch.get_num_threads())
     facts = here.as_dict()
+    assert facts["operations"] == "plain"
+    for compiled in built().values():
+        with using(compiled):
+            assert Conditions.here().operations == compiled.instruction_set
     assert facts["torch"] == torch.__version__
     assert facts["packages"]["foveate"] == foveate.__version__
     written = json.dumps(facts)

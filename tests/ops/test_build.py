@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, FoveateWarning
 from foveate.ops.compiled import build, library
 from foveate.ops.graph import watched
 from tests.ops.compiled import built, needs_compiler, using
@@ -97,3 +98,52 @@ def test_a_forward_put_in_place_of_a_modules_own_is_noticed():
     assert watched(torch.nn.ReLU())
     handle.remove()
     assert not watched(torch.nn.ReLU())
+
+
+def test_a_library_that_does_not_load_is_said_once_and_the_plain_operations_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path))
+    monkeypatch.setenv("FOVEATE_COMPILED_OPS", "1")
+    monkeypatch.setattr(library._Loaded, "looked", False)
+    monkeypatch.setattr(library._Loaded, "kernels", None)
+    library.library_path().write_bytes(b"\x7fELF, and then the disk was full")
+    with pytest.warns(FoveateWarning, match="could not be loaded.*plain ones are used.*foveate build-ops"):
+        assert library.kernels() is None
+    x = torch.randn(2, 16, 64, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert library.usable(x) is None
+
+
+@needs_compiler
+def test_a_library_of_other_functions_does_not_load_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (best, *_) = built().values()
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path))
+    monkeypatch.setenv("FOVEATE_COMPILED_OPS", "1")
+    monkeypatch.setattr(library._Loaded, "looked", False)
+    monkeypatch.setattr(library._Loaded, "kernels", None)
+    monkeypatch.setattr(library, "_ARGUMENTS", {"nothing_of_this_name": []})
+    library.library_path().write_bytes(best.path.read_bytes())
+    with pytest.warns(FoveateWarning, match="nothing_of_this_name"):
+        assert library.kernels() is None
+
+
+@needs_compiler
+def test_what_was_compiled_and_does_not_load_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    empty = tmp_path / "compiler"
+    empty.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho nothing > "$2"\n')
+    empty.chmod(0o755)
+    with pytest.raises(FoveateError, match="was compiled and does not load"):
+        build.build(str(empty))
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr(build, "instruction_sets", lambda: {"v1": "-march=x86-64"})
+    monkeypatch.setattr(build, "_compiler", lambda asked: "never called")
+    with pytest.raises(FoveateError, match=r"file/below cannot be written: .*FOVEATE_CACHE"):
+        build.build()

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from foveate.ops.compiled.library import kernels
+
 _PACKAGES = ("foveate", "torchvision", "timm", "numpy", "pytorch-lightning")
 
 
@@ -34,6 +36,7 @@ class Conditions:
         torch: Version of PyTorch, with its build.
         packages: Versions of the other packages that matter, where they are installed.
         date: Date and time, UTC.
+        operations: ``"plain"``, or the instruction set of the compiled operations that were used.
     """
 
     device: str
@@ -48,6 +51,7 @@ class Conditions:
     torch: str
     packages: tuple[tuple[str, str], ...]
     date: str
+    operations: str
 
     @classmethod
     def here(cls, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Conditions:
@@ -74,6 +78,7 @@ class Conditions:
             torch=torch.__version__,
             packages=_versions(),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
+            operations=getattr(kernels(), "instruction_set", "plain"),
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -139,7 +139,9 @@ def _operations() -> tuple[str, str]:
     if sys.platform != "linux" or not instruction_sets():
         return "plain", "the compiled ones are for Linux on x86-64 and ARM"
     if library_path().exists():
-        return "plain", f"the compiled ones are there, and {SWITCH}=0 switches them off"
+        if os.environ.get(SWITCH) == "0":
+            return "plain", f"the compiled ones are there, and {SWITCH}=0 switches them off"
+        return "plain", "the compiled ones are there and do not load; `foveate build-ops` compiles them again"
     return "plain", "PyTorch's own; `foveate build-ops` compiles quicker ones for this machine, once"
 
 

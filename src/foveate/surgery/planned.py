@@ -58,7 +58,7 @@ class Plan:
     Attributes:
         attention: The mechanism with its options.
         places: The places, in the order in which the network comes to them.
-        host_parameters: Trainable parameters of the network as it is.
+        host_parameters: Parameters of the network as it is, convolutions at rest included.
         present: Attention that the network has already, its own or attached.
         warnings: What will hurt, in sentences.
         batch: For how many images at once latencies and predictions are.

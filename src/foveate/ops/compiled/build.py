@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -47,7 +48,8 @@ def build(compiler: str | None = None) -> Path:
         compiler: A C++ compiler that understands GCC's options; ``$CXX``, ``g++`` or ``clang++`` if ``None``.
 
     Raises:
-        FoveateError: If there is no compiler, it fails, or this is no Linux machine that the kernels are written for.
+        FoveateError: If there is no compiler, it fails, the folder cannot be written, what was compiled does not load,
+            or this is no Linux machine that the kernels are written for.
     """
     sets = instruction_sets()
     if sys.platform != "linux" or not sets:
@@ -58,14 +60,26 @@ def build(compiler: str | None = None) -> Path:
         )
     chosen = _compiler(compiler)
     target = library_path()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, ThreadPoolExecutor(os.cpu_count()) as workers:
-        jobs = [(source, name) for source in sorted(KERNELS.glob("*.cpp")) for name in sets]
-        objects = list(workers.map(lambda job: _compile(chosen, job[0], job[1], Path(folder)), jobs))
-        whole = Path(folder) / "whole.so"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=target.parent)
+    except OSError as error:
+        raise FoveateError(
+            f"the folder {target.parent} cannot be written: {error.strerror}; name another in FOVEATE_CACHE"
+        ) from None
+    with folder as name, ThreadPoolExecutor(os.cpu_count()) as workers:
+        jobs = [(source, kind) for source in sorted(KERNELS.glob("*.cpp")) for kind in sets]
+        objects = list(workers.map(lambda job: _compile(chosen, job[0], job[1], Path(name)), jobs))
+        whole = Path(name) / "whole.so"
         # not linked with an OpenMP of its own: PyTorch's is loaded already, and two pools of threads would disturb
         # each other
         _run([chosen, "-shared", "-o", str(whole), *map(str, objects)])
+        try:
+            ctypes.CDLL(str(whole))
+        except OSError as error:
+            raise FoveateError(
+                f"the library was compiled and does not load: {error}. Everything works without it"
+            ) from None
         whole.replace(target)
     return target
 

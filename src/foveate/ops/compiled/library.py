@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.errors import FoveateWarning
 from foveate.ops.compiled.build import instruction_sets, library_path
 from foveate.ops.graph import eager
 
@@ -70,8 +72,21 @@ def kernels() -> Kernels | None:
         _Loaded.looked = True
         path = library_path()
         if os.environ.get(SWITCH, "1") != "0" and path.exists():
-            _Loaded.kernels = Kernels(path)
+            _Loaded.kernels = _load(path)
     return _Loaded.kernels if _Loaded.enabled else None
+
+
+def _load(path: Path) -> Kernels | None:
+    try:
+        return Kernels(path)
+    except (OSError, AttributeError) as error:
+        warnings.warn(
+            f"the compiled operations could not be loaded, and the plain ones are used ({error}): "
+            f"`foveate build-ops` compiles them again, {SWITCH}=0 leaves them alone",
+            FoveateWarning,
+            stacklevel=2,
+        )
+        return None
 
 
 def built() -> bool:
