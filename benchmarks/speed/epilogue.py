@@ -1,6 +1,6 @@
 """What does the residual epilogue (gate, addition, ReLU) cost, beside what blocks write and what the memory allows?
 
-    uv run python -m benchmarks.speed epilogue
+    uv run python -m benchmarks.speed epilogue [--compiled]
 
 The maps of the four stages of a ResNet-50, batch 8, both memory layouts, inference and training, with a gate for each
 channel and one for each position.
@@ -60,7 +60,7 @@ def _training(form: Form, tensors: tuple[Tensor, ...]) -> Call:
 
 def rows(
     *,
-    compiled: bool = False,  # noqa: ARG001
+    compiled: bool = False,
     names: tuple[str, ...] = ("channel gate", "spatial gate"),
     batches: tuple[int, ...] = (8,),
 ) -> Iterator[dict[str, Any]]:
@@ -76,6 +76,9 @@ def rows(
                         calls = {key: plain(prepare(form, tensors)) for key, form in FORMS.items()}
                         if kernels() is not None:
                             calls["built ops"] = prepare(ours, tensors)
+                        if compiled:
+                            torch._dynamo.reset()
+                            calls["torch.compile"] = prepare(torch.compile(eager, fullgraph=True), tensors)
                         calls["limit"] = streaming_limit(*MINIMAL[phase == "training"], x)
                         yield {
                             "work": name,

@@ -1,9 +1,10 @@
 """What does attention add to a whole network, beside the plain one and timm's own attended one?
 
-    uv run python -m benchmarks.speed networks [--only resnet50]
+    uv run python -m benchmarks.speed networks [--compiled] [--only resnet50]
 
 Images of 224×224 (128×128 for the U-Net, 465×465 for PSANet), batch 8 and 1, channels_last, inference and a training
-step; ours as they are, after `foveate.optimize`, and each where `foveate build-ops` was run.
+step; ours as they are, after `foveate.optimize`, and each where `foveate build-ops` was run. With `--compiled`, the
+ResNet-18 alone, and the plain network, timm's and ours by `torch.compile` too.
 """
 
 from __future__ import annotations
@@ -61,11 +62,17 @@ def _networks(host: str) -> dict[str, nn.Module]:
     return made
 
 
-def _calls(made: dict[str, nn.Module], images: torch.Tensor, phase: str) -> dict[str, Call]:
+def _calls(made: dict[str, nn.Module], images: torch.Tensor, phase: str, *, compiled: bool) -> dict[str, Call]:
     """Every network, and copies of the plain and of ours in their other forms."""
     prepare = inference if phase == "inference" else training
     example = images[:1]
     calls = {key: plain(prepare(network, images)) for key, network in made.items()}
+    if compiled:
+        torch._dynamo.reset()
+        torch._dynamo.config.recompile_limit = 64  # counted by function, and all these networks share one `forward`
+        for key, network in made.items():
+            calls[f"{key}, torch.compile"] = plain(prepare(torch.compile(network, fullgraph=True), images))
+        return calls
     for key, network in made.items():
         if key.startswith("timm"):
             continue
@@ -79,9 +86,9 @@ def _calls(made: dict[str, nn.Module], images: torch.Tensor, phase: str) -> dict
     return calls
 
 
-def rows(*, compiled: bool = False, names: tuple[str, ...] = tuple(HOSTS)) -> Iterator[dict[str, Any]]:  # noqa: ARG001
+def rows(*, compiled: bool = False, names: tuple[str, ...] = tuple(HOSTS)) -> Iterator[dict[str, Any]]:
     """One row a host, batch size and phase."""
-    for host in names:
+    for host in ("resnet18",) if compiled and names == tuple(HOSTS) else names:
         side = HOSTS[host][0]
         for batch, phase in ((8, "inference"), (8, "training"), (1, "inference")):
             if host == "psanet50" and batch == 8:
@@ -93,5 +100,5 @@ def rows(*, compiled: bool = False, names: tuple[str, ...] = tuple(HOSTS)) -> It
                 "phase": phase,
                 "shape": list(images.shape),
                 "layout": "NHWC",
-                **side_by_side(_calls(made, images, phase), to="plain", seconds=1, rounds=7),
+                **side_by_side(_calls(made, images, phase, compiled=compiled), to="plain", seconds=1, rounds=7),
             }

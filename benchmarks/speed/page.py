@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.prediction import within
+from benchmarks.speed.targets import table
 from benchmarks.speed.timing import geometric_mean
 
 Row = dict[str, Any]
@@ -22,9 +23,15 @@ copying as many bytes as must move takes. Rows whose samples spread by more than
 """
 
 
+AIMS = """Geometric means over the stages of a ResNet-50 and both layouts, batch 8; over two stages, batch 1 and 8,
+where compiled. A speed or a share is met from the aim upwards, an overhead downwards; what is missed has the reason."""
+
+
 def write_page(results: Path, page: Path) -> None:
     """Write the page from whatever questions have been answered."""
     parts = [INTRODUCTION]
+    if aims := table(results):
+        parts += ["## What was aimed at", AIMS, aims]
     for path in sorted(results.glob("*.json")):
         answer = json.loads(path.read_text(encoding="utf-8"))
         rows = answer["rows"]

@@ -62,23 +62,31 @@ def _makers(work: str, side: int) -> dict[str, Callable[[], nn.Module]]:
 WORKS = ("psanet collect", "psanet distribute", "danet_position", "non_local", "criss_cross")
 
 
-def prepare(work: str, side: int, maker: str, phase: str) -> Call:
+def prepare(work: str, side: int, maker: str, phase: str, *, compiled: bool = False) -> Call:
     """A call for one of the rows; also what a fresh process measures memory of."""
     torch.manual_seed(0)
     module = _makers(work, side)[maker]()
+    if compiled:
+        module.compile(fullgraph=True)
     x = torch.randn(1, CHANNELS, side, side)
     return (training if phase == "training" else inference)(module, x)
 
 
-def rows(*, compiled: bool = False, names: tuple[str, ...] = WORKS) -> Iterator[dict[str, Any]]:  # noqa: ARG001
-    """One row a mechanism, size and phase."""
+def rows(*, compiled: bool = False, names: tuple[str, ...] = WORKS) -> Iterator[dict[str, Any]]:
+    """One row a mechanism, size and phase; the smallest size where modules are compiled too."""
     for work in names:
-        for side in SIDES:
+        for side in SIDES[:1] if compiled else SIDES:
             if work.startswith("psanet") and side > 60:
                 continue  # the published form would hold 5 GB of logits
             for phase in ("inference", "training"):
                 calls = {maker: prepare(work, side, maker, phase) for maker in ("published", "foveate")}
+                if compiled:
+                    torch._dynamo.reset()
+                    for maker in ("published", "foveate"):
+                        calls[f"{maker}, torch.compile"] = prepare(work, side, maker, phase, compiled=True)
                 timed = side_by_side(calls, to="published", seconds=3, rounds=5 if side > 30 else 9)
                 for maker, row in timed["calls"].items():
+                    if "torch.compile" in maker:
+                        continue  # a process of its own would measure the compiler
                     row["peak_mb"] = round(resident_peak(prepare, work, side, maker, phase) / 2**20, 1)
                 yield {"work": work, "phase": phase, "shape": [1, CHANNELS, side, side], **timed}

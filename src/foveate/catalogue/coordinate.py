@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from foveate.attention import Gates, Map
 from foveate.errors import check_at_least
 from foveate.ops.norm import BatchNorm1d
+from foveate.ops.signal import at_each
 from foveate.ops.strips import column_means, row_means
 from foveate.registry import Card, Paper, mechanism
 
@@ -94,8 +95,10 @@ class CoordinateAttention(Gates):
     ) -> dict[str, Float[Tensor, "b c _ _"]]:
         """A gate for every row and column from all channels."""
         rows = context[0].shape[2]
-        hidden = F.hardswish(self.bn1(self.conv1(torch.cat(context, 2))))
+        means = at_each(self.conv1, torch.cat(context, 2).transpose(1, 2))
+        hidden = F.hardswish(self.bn1(means.flatten(0, 1)).unflatten(0, means.shape[:2]))
+        by_row, by_column = at_each(self.conv_h, hidden[:, :rows]), at_each(self.conv_w, hidden[:, rows:])
         return {
-            "h": torch.sigmoid(self.conv_h(hidden[:, :, :rows]))[:, :, :, None],
-            "w": torch.sigmoid(self.conv_w(hidden[:, :, rows:]))[:, :, None, :],
+            "h": torch.sigmoid(by_row).transpose(1, 2)[:, :, :, None],
+            "w": torch.sigmoid(by_column).transpose(1, 2)[:, :, None, :],
         }

@@ -42,6 +42,8 @@ def gate(x: Float[Tensor, "b c *positions"], weights: Float[Tensor, "b _ *_"]) -
 def _gate(x: Tensor, weights: Tensor) -> Tensor:
     if gpu.enabled() and (y := gpu.gate(x, weights)) is not None:
         return y
+    if eager(x, weights):
+        weights = lying_as(x, weights)
     worthwhile = x.requires_grad and weights.requires_grad and weights.numel() < x.numel() and x.dtype == weights.dtype
     if worthwhile and x.numel() >= WORTHWHILE and torch.is_grad_enabled() and eager(x, weights):
         return _Gate.apply(x, weights)
@@ -76,6 +78,22 @@ class _Gate(torch.autograd.Function):
         product = upstream * x
         total = _sum_to(product, weights.shape) if weighted else None
         return torch.mul(upstream, weights, out=product) if wanted else None, total
+
+
+def lying_as(x: Float[Tensor, "b c *positions"], weights: Float[Tensor, "b _ *_"]) -> Float[Tensor, "b _ *_"]:
+    """The same weights, in memory as the map lies that they are to meet: a walk along its channels is one along theirs.
+
+    That matters to weights of several channels and several positions: a few of them read out of order, once for every
+    element of the map, cost more than the arithmetic.
+
+    Example:
+        >>> x = torch.ones(1, 2, 3, 3).to(memory_format=torch.channels_last)
+        >>> lying_as(x, torch.ones(1, 2, 3, 1)).stride()
+        (6, 1, 2, 2)
+    """
+    if weights.ndim != 4 or weights.shape[1] == 1 or weights.shape[2] * weights.shape[3] == 1:
+        return weights
+    return weights.contiguous(memory_format=torch.channels_last if is_channels_last(x) else torch.contiguous_format)
 
 
 def spans(weights: Tensor, x: Tensor) -> tuple[bool, bool]:

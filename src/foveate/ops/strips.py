@@ -33,9 +33,7 @@ def column_means(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c w"]:
 
 
 def _means(x: Tensor, dim: int) -> Tensor:
-    if is_channels_last(x) and eager(x) and x.dtype in (torch.float32, torch.float64):
-        return _PooledMeans.apply(x, dim)
-    return x.mean(dim)
+    return _MeansAcross.apply(x, dim) if x.ndim == 4 and eager(x) else x.mean(dim)
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -43,22 +41,29 @@ def is_channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-class _PooledMeans(torch.autograd.Function):
-    """Means along rows or columns: a general reduction skips from channel to channel; pooling reads as they lie."""
+class _MeansAcross(torch.autograd.Function):
+    """Means along rows or columns, read and given back in one walk.
+
+    In channels_last and full precision it is pooling, which reads as the map lies, where a general reduction skips from
+    channel to channel. On the way back every mean's share is laid as the map lies.
+    """
 
     @staticmethod
     def forward(x: Tensor, dim: int) -> Tensor:
+        if not is_channels_last(x) or x.dtype not in (torch.float32, torch.float64):
+            return x.mean(dim)
         window = (1, x.shape[3]) if dim == 3 else (x.shape[2], 1)
         return F.avg_pool2d(x, window).squeeze(dim)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG004
         x, ctx.dim = inputs
-        ctx.shape = x.shape
+        ctx.shape, ctx.across = x.shape, is_channels_last(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         share = gradients[0] / ctx.shape[ctx.dim]
+        share = share.transpose(1, 2).contiguous().transpose(1, 2) if ctx.across else share.contiguous()
         return share.unsqueeze(ctx.dim).expand(ctx.shape), None
 
 
