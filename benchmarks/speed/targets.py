@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,10 @@ CROSS = (
     "the published form is beaten by 1.5 and 1.3 at 30×30, and by less on larger maps, where rows and columns of "
     "affinities go through memory in both; strided products along rows and columns are what runs"
 )
+CHOOSING = (
+    "ECA's and coordinate attention's inference in NCHW do what timm's does; asking which form to take, and laying "
+    "gates as their map, takes some microseconds more"
+)
 CONVOLVED = "the convolution over channels is most of what is compiled, and is PyTorch's in both"
 
 
@@ -127,6 +132,19 @@ def overhead(phase: str, form: str) -> Any:
             if row["work"] == "resnet50" and row["phase"] == phase and row["shape"][0] == 8
         ]
         return 100 * (1 / row["calls"][form]["speed"] - 1)
+
+    return found
+
+
+def slowest(batch: int) -> Any:
+    """The least of the geometric means over shapes, of every mechanism, phase and layout."""
+
+    def found(rows: Rows) -> float:
+        groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        for row in rows["gates"]:
+            if row["shape"][0] == batch:
+                groups[row["work"], row["phase"], row["layout"]].append(row["calls"]["foveate"]["speed"])
+        return min(map(geometric_mean, groups.values()))
 
     return found
 
@@ -196,6 +214,9 @@ def _targets() -> list[Target]:
         for form in (plain, built):
             text = f"coordinate, SimAM, Gather-Excite and global context together, {phase}"
             found.append(Target(text, form, 2.0, speed("gates", four, phase, form), "×", STRIPED))
+    for batch in (8, 1):
+        text = f"the slowest of seven mechanisms in a phase and a layout, batch {batch}, against timm or the authors"
+        found.append(Target(text, plain, 1.0, slowest(batch), "×", CHOOSING))
     if_compiled = (("SE", "inference", 1.0), ("ECA", "inference", 1.0), ("CBAM", "inference", 1.0),
                    ("SE", "training", 2.0), ("ECA", "training", 1.0), ("CBAM", "training", 1.0))  # fmt: skip
     for name, phase, aim in if_compiled:
