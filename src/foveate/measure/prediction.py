@@ -55,9 +55,9 @@ def predict(
 
     How close it comes was checked for five mechanisms at the places of four networks, in float32 on a processor of two
     cores (``benchmarks/speed/prediction.py``; docs/speed.md has the rows, which were seen while the probes were
-    chosen): memory to the byte; time within a quarter, but for PSANet on few channels, which takes up to twice as long as
-    is told. No more is promised: forms that PyTorch chooses by sizes between those that were measured, and
-    compiled operations, are not foreseen. On other devices it was not checked.
+    chosen): memory to the byte; time within a quarter, but for PSANet on few channels, which takes up to twice as long
+    as is told. No more is promised: forms that PyTorch chooses by sizes between those that were measured, and compiled
+    operations, are not foreseen. On other devices it was not checked.
 
     Args:
         module: The network, on any device, ``meta`` too. It comes back with the training flags that it had.
