@@ -14,8 +14,8 @@ from foveate.study.cost import measure_cost
 from foveate.study.plan import FINE_TUNING, IMAGENET_MEAN, SCRATCH, prepare, rules
 from foveate.study.rows import notes_on
 from foveate.study.run import build_network
+from foveate.study.training.batches import statistics_of
 from foveate.surgery import plan
-from foveate.train.batches import statistics_of
 
 
 def quick(**options: Any) -> Any:

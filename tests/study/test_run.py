@@ -24,7 +24,7 @@ from foveate.study.folder import Folder, load
 from foveate.study.plan import prepare
 from foveate.study.progress import Silent
 from foveate.study.run import Material, build_network, run_all
-from foveate.train import fit as fitting
+from foveate.study.training import fit as fitting
 
 SCRIPT = Path(__file__).parent / "small_study.py"
 # the same file as a module: tests and the killed program must run the same study

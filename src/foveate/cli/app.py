@@ -14,6 +14,7 @@ from foveate.cli.doctoring import build_ops, doctor
 from foveate.cli.listing import list_
 from foveate.cli.planning import plan
 from foveate.cli.showing import show
+from foveate.cli.training import check_data, predict, train
 from foveate.cli.words import stop
 from foveate.errors import DataError, FoveateError
 
@@ -50,6 +51,9 @@ app.command()(show)
 app.command()(choose)
 app.command()(plan)
 app.command()(compare)
+app.command()(train)
+app.command()(predict)
+app.command("check-data")(check_data)
 app.command()(doctor)
 app.command("build-ops")(build_ops)
 

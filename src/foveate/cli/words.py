@@ -22,9 +22,10 @@ MAP = "256x14x14"  # the feature map that costs are told at unless another is as
 LARGEST = 2**28  # values of a feature map, 1 GiB of them: more is a slip of the pen
 
 
-def console(*, whole: bool = False) -> Console:
+def console(*, whole: bool = False, stderr: bool = False) -> Console:
     """Where tables go: as wide as the terminal, or a fixed width for a file, where ``whole`` breaks no line at all."""
-    return Console(width=None if sys.stdout.isatty() else 10_000 if whole else 120)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(width=None if terminal else 10_000 if whole else 120, stderr=stderr)
 
 
 def print_json(value: Any) -> None:

@@ -46,7 +46,7 @@ class Decoded:
         changes: What had to be done besides resizing, in words that a report can count.
     """
 
-    pixels: UInt8[Tensor, "3 size size"]
+    pixels: UInt8[Tensor, "3 h w"]
     digest: str
     length: int
     changes: tuple[str, ...]
@@ -75,8 +75,12 @@ def shorter_side(path: Path) -> int:
         return min(image.size)
 
 
-def decode(path: Path, size: int) -> Decoded:
+def decode(path: Path, size: int | None) -> Decoded:
     """Decode a file, turn it as its EXIF data says, make it RGB, and cut out the centre square at ``size``.
+
+    Args:
+        path: The file.
+        size: Height and width of the square; the whole image at its own size, if ``None``.
 
     Raises:
         UnusableImageError: If any of it fails.
@@ -87,22 +91,58 @@ def decode(path: Path, size: int) -> Decoded:
         changes = _first_frame(image)
         if image.getexif().get(ORIENTATION, 1) in range(2, 9):
             changes.append("turned as EXIF says")
-        # a JPEG can be decoded at 1/2, 1/4 or 1/8: never less than twice what is needed, so the filter decides
-        image.draft(None, (2 * size, 2 * size))
+        if size is not None:
+            # a JPEG can be decoded at 1/2, 1/4 or 1/8: never less than twice what is needed, so the filter decides
+            image.draft(None, (2 * size, 2 * size))
         upright = ImageOps.exif_transpose(image)
         rgb, conversions = to_rgb(upright)
-        side = min(rgb.size)
-        left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
-        # the pixels of resizing first and cropping then, without making an image of 1 × 1,000,000 larger still
-        square = rgb.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
         changes += conversions
-        if side < size:
-            changes.append(f"enlarged to {size}×{size}")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        length = file.tell()
-    pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).reshape(size, size, 3)
+        if size is not None:
+            side = min(rgb.size)
+            left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
+            # the pixels of resizing first and cropping then, without making an image of 1 × 1,000,000 larger still
+            rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+            if side < size:
+                changes.append(f"enlarged to {size}×{size}")
+        else:
+            rgb.load()
+    digest, length = digest_of(path)
+    pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8).reshape(rgb.height, rgb.width, 3)
     return Decoded(pixels.permute(2, 0, 1).contiguous(), digest, length, tuple(changes))
+
+
+def decode_ids(path: Path) -> Tensor:
+    """Decode a mask: the whole numbers that its pixels hold, ``(h, w)`` int32; a palette's numbers, not its colours.
+
+    Raises:
+        UnusableImageError: If it is not an image of one number a pixel.
+    """
+    with _opened(path) as image:
+        if getattr(image, "is_animated", False):
+            raise UnusableImageError("has several frames, and a mask has one")
+        if image.getexif().get(ORIENTATION, 1) in range(2, 9):
+            raise UnusableImageError("is to be turned as its EXIF data says, which masks are not: save it upright")
+        bands = len(image.getbands())
+        if image.mode == "1":
+            ids = image.convert("L").point([value // FULL for value in range(FULL + 1)])
+        elif image.mode in ("L", "P") or image.mode == "I" or image.mode.startswith("I;16"):
+            ids = image
+        else:
+            raise UnusableImageError(
+                f"is {image.mode} with {bands} channels, and a mask has one number a pixel: save it as 8-bit or 16-bit "
+                "grey, or with a palette"
+            )
+        width, height = ids.size
+        wide = ids.convert("I") if ids.mode not in ("L", "P") else ids
+        content = bytearray(wide.tobytes())
+    kind = torch.uint8 if wide.mode in ("L", "P") else torch.int32
+    return torch.frombuffer(content, dtype=kind).reshape(height, width).to(torch.int32)
+
+
+def digest_of(path: Path) -> tuple[str, int]:
+    """SHA-256 of a file, and its length."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
 def to_rgb(image: Image) -> tuple[Image, list[str]]:

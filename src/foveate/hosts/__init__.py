@@ -4,10 +4,10 @@
 published weights or with weights from a file. :class:`ResNet` and :class:`PSANetHost` are ours.
 """
 
-from foveate.hosts.build import build
+from foveate.hosts.build import build, build_with_head
 from foveate.hosts.inputs import input_shape
 from foveate.hosts.psanet import PSANetHost
 from foveate.hosts.resnet import ResNet
 from foveate.hosts.weights import load_weights, read_weights
 
-__all__ = ["PSANetHost", "ResNet", "build", "input_shape", "load_weights", "read_weights"]
+__all__ = ["PSANetHost", "ResNet", "build", "build_with_head", "input_shape", "load_weights", "read_weights"]

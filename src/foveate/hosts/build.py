@@ -42,19 +42,15 @@ def build(
     """Build a network that classifies images, to attach attention to.
 
     Args:
-        name: ``foveate/resnetN`` (N = 6n + 2, for 32×32 images), ``torchvision/`` and the name of a
-        classification
-            model there, or ``timm/`` and the name of a model there, with a tag behind a dot if other
-            weights than the default ones are meant.
+        name: ``foveate/resnetN`` (N = 6n + 2, for 32×32 images), ``torchvision/`` and the name of a classification
+            model there, or ``timm/`` and the name of a model there, with a tag behind a dot if other weights than the
+            default ones are meant.
         classes: Outputs. If the weights have another number, the head is random and all else must load.
-        in_channels: Channels of the images. Random torchvision networks get another first convolution;
-        published
+        in_channels: Channels of the images. Random torchvision networks get another first convolution; published
             weights of torchvision need 3 (repeat a grey image), while timm sums or repeats the filters.
-        weights: ``None`` for a random network; ``"pretrained"`` for published weights, where torchvision
-        prefers
-            what already lies in ``torch.hub``'s folder of checkpoints and otherwise downloads its default;
-            the name of one of torchvision's weights, such as ``"IMAGENET1K_V1"``; or a ``.safetensors``,
-            ``.pt`` or ``.pth`` file.
+        weights: ``None`` for a random network; ``"pretrained"`` for published weights, where torchvision prefers what
+            already lies in ``torch.hub``'s folder of checkpoints and otherwise downloads its default; the name of one
+            of torchvision's weights, such as ``"IMAGENET1K_V1"``; or a ``.safetensors``, ``.pt`` or ``.pth`` file.
 
     Returns:
         The network, in training mode, on the CPU.
@@ -68,11 +64,23 @@ def build(
         >>> build("foveate/resnet8", classes=5, in_channels=1)(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 5])
     """
+    return build_with_head(name, classes=classes, in_channels=in_channels, weights=weights)[0]
+
+
+def build_with_head(
+    name: str, *, classes: int, in_channels: int = 3, weights: str | Path | None = None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The same, and the keys of a head that the weights did not have: it is random.
+
+    Example:
+        >>> build_with_head("foveate/resnet8", classes=5)[1]
+        ()
+    """
     check_at_least("classes", classes, 1)
     check_at_least("in_channels", in_channels, 1)
     family, model = _find(name)
     if weights is None:
-        return family.fresh(model, classes, in_channels)
+        return family.fresh(model, classes, in_channels), ()
     if isinstance(weights, Path) or weights.endswith(SUFFIXES):
         offered, source = read_weights(weights), f"the weights of '{weights}'"
         host = family.fresh(model, classes, in_channels)
@@ -84,8 +92,7 @@ def build(
     own = host.state_dict()
     fits = all(offered[key].shape == own[key].shape for key in own if key in offered)
     head = () if fits else _head(family, model, classes, in_channels)
-    load_weights(host, offered, head=head, source=source)
-    return host
+    return host, load_weights(host, offered, head=head, source=source)
 
 
 def _find(name: str) -> tuple[Family, str]:

@@ -24,8 +24,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     the prefix ``module.`` that data-parallel training leaves on every key is taken off.
 
     Args:
-        path: A ``.safetensors`` file, or a ``.pt`` or ``.pth`` file of tensors and plain values. Other
-        pickles are
+        path: A ``.safetensors`` file, or a ``.pt`` or ``.pth`` file of tensors and plain values. Other pickles are
             refused: reading one runs whatever program it holds.
 
     Raises:

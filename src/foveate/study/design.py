@@ -20,7 +20,7 @@ DEFAULT_ATTENTION = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet")
 # whatever of the package shapes the numbers of a run; how they are measured, counted and shown does not
 SOURCES = (
     *("attention.py", "fusion.py", "replacement.py", "registry", "ops", "catalogue", "hosts", "surgery", "data"),
-    *("train", "study/run.py"),
+    *("study/training", "study/run.py"),
 )
 
 

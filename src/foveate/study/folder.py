@@ -26,8 +26,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from foveate.errors import FoveateError
+from foveate.files import HALF_WRITTEN, locked, write_atomically, writing
 from foveate.study.design import counted, digest
-from foveate.study.files import HALF_WRITTEN, locked, write_atomically, writing
 from foveate.study.reading import read_json, read_maps, read_run
 
 

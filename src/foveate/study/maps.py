@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foveate.explain import AttentionMap, record
 from foveate.study.folder import maps_bytes
 from foveate.study.reading import FORMAT
-from foveate.train.batches import Labelled, stacked
+from foveate.study.training.batches import Labelled, stacked
 
 MOST = 8
 WEIGHED = (("kernel",), ("tap",), ("in",), ("out",))

@@ -17,7 +17,7 @@ from foveate.hosts.weights import SUFFIXES
 from foveate.registry import Spec
 from foveate.study.design import DEFAULT_ATTENTION, RunConfig, Study, arms_of, code_fingerprint, counted
 from foveate.study.run import Material, build_network
-from foveate.train.batches import statistics_of
+from foveate.study.training.batches import statistics_of
 
 # the usual normalisation of networks trained on ImageNet
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import FoveateError, MissingExtraError, OptionError
+from foveate.files import write_atomically
 from foveate.registry import Paper, get, parse
 from foveate.study import wording
 from foveate.study.curves import Curve, curves_chart
 from foveate.study.figures import Look, difference_chart, latency_chart, looks, parameters_chart
-from foveate.study.files import write_atomically
 from foveate.study.folder import Results, load
 from foveate.study.pictures import answers
 from foveate.study.strips import places

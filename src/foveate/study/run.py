@@ -17,6 +17,7 @@ from torch import nn
 
 from foveate import hosts
 from foveate.data import ImageClassification
+from foveate.data.chance import generator
 from foveate.errors import FoveateError, FoveateWarning
 from foveate.measure import Conditions
 from foveate.registry import parse
@@ -24,8 +25,8 @@ from foveate.study.design import Arm, RunConfig, Study
 from foveate.study.folder import Folder
 from foveate.study.progress import Reporter
 from foveate.study.reading import FORMAT, RUN
+from foveate.study.training.batches import Labelled, Part
 from foveate.surgery.put import put
-from foveate.train.batches import Labelled, Part, generator
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ def _run(
     arm: Arm, config: RunConfig, material: Material, folder: Folder, reporter: Reporter, *, maps: bool
 ) -> dict[str, Any]:
     from foveate.study.maps import capture
-    from foveate.train.classification import Curves, Pixels, Recipe
-    from foveate.train.fit import evaluate, fit
+    from foveate.study.training.classification import Curves, Pixels, Recipe
+    from foveate.study.training.fit import evaluate, fit
 
     begun, start = _now(), perf_counter()
     key, data = config.key, material.data

@@ -1,205 +1,182 @@
-"""The task: image classification, as a Lightning module."""
+"""Classification: which of several classes an image is of."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
 
-from foveate.errors import MissingExtraError
-from foveate.train.batches import Labelled, OrderedBatches, TrainingBatches
+from foveate.data.chance import chosen, whole
+from foveate.errors import OptionError
+from foveate.train.loader import Samples
+from foveate.train.pixels import Normalise, jitter_colours
+from foveate.train.recipe import Recipe
+from foveate.train.task import Task
 
-try:
-    import pytorch_lightning as pl
-    from torchmetrics import MeanMetric
-    from torchmetrics.classification import MulticlassAccuracy
-except ImportError as error:
-    raise MissingExtraError(error.name or "pytorch-lightning", "compare") from error
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: one recipe for everything that is compared.
-
-    SGD with momentum and weight decay; the learning rate rises linearly over the first steps and falls along a
-    half cosine to zero. Norms, biases and blends are not decayed.
-
-    Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images a step.
-        learning_rate: The highest learning rate.
-        momentum: Of SGD.
-        weight_decay: Of every parameter with two axes or more.
-        warmup: Share of all steps in which the learning rate rises.
-        augment: Whether images are mirrored and shifted.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup: float = 0.1
-    augment: bool = True
-
-    def rate(self, step: int, steps: int) -> float:
-        """The share of the highest learning rate in a step, counted from 0.
-
-        Example:
-            >>> recipe = Recipe(epochs=1, warmup=0.2)
-            >>> [round(recipe.rate(step, 10), 2) for step in (0, 1, 2, 6, 9)]
-            [0.5, 1.0, 1.0, 0.5, 0.04]
-        """
-        rising = max(1, round(self.warmup * steps))
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+Batch = tuple[UInt8[Tensor, "b c h w"], Tensor]
 
 
-@dataclass
-class Curves:
-    """What was seen at the end of each epoch; losses are mean cross-entropy, accuracies fractions."""
-
-    epoch: list[int] = field(default_factory=list[int])
-    train_loss: list[float] = field(default_factory=list[float])
-    train_accuracy: list[float] = field(default_factory=list[float])
-    validation_loss: list[float] = field(default_factory=list[float])
-    validation_accuracy: list[float] = field(default_factory=list[float])
-
-
-class Pixels(nn.Module):
-    """From bytes to what a network expects: channels repeated if it wants more, mean 0 and deviation 1.
-
-    Args:
-        mean: Mean of each channel that the network takes, of values from 0 to 1.
-        std: Standard deviation of each.
-
-    Example:
-        >>> Pixels((0.5,), (0.25,))(torch.tensor([255], dtype=torch.uint8).reshape(1, 1, 1, 1)).item()
-        2.0
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Iterable[float], std: Iterable[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(list(mean)).reshape(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(list(std)).reshape(1, -1, 1, 1), persistent=False)
-
-    def forward(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Normalise."""
-        x = (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return x.contiguous(memory_format=torch.channels_last)
-
-
-class Classification(pl.LightningModule):
+class Classification(Task):
     """A network that learns to tell the classes of images apart.
+
+    Training images are mirrored and moved by up to an eighth of their side, black entering; colours are changed where
+    asked for.
 
     Args:
         network: From normalised images to one logit a class.
-        pixels: From bytes to normalised images.
-        train: Images to learn from.
-        validation: Images to watch.
-        recipe: How to train.
-        seed: Of the order of the images and of their augmentation.
-        on_epoch: Called at the end of every epoch with the curves so far.
+        train: To learn from: pairs of a byte image and the number of its class, all of one size.
+        validation: To choose by.
+        recipe: How.
+        classes: What the numbers stand for.
+        normalise: From bytes to what the network expects; by default the statistics of ImageNet, or of grey images.
+        seed: Of everything random.
+        new: See :class:`~foveate.train.task.Task`.
+        smoothing: Of labels: the share of certainty that is spread over all classes (Szegedy et al. 2016).
+        mixup: Of Beta(α, α), by which two images and their labels are mixed (Zhang et al. 2018); 0 for none.
+        cutmix: Of Beta(α, α), by which a box of another image is laid over one (Yun et al. 2019); 0 for none. With
+            both, each batch is treated by one of them, by chance.
+        shift: By which share of its side an image is moved at most.
+        colours: How far brightness, contrast and saturation are changed, as shares; 0 for not at all.
+
+    Raises:
+        OptionError: If a number is out of its range.
     """
+
+    kind: ClassVar[str] = "classification"
+    watched: ClassVar[str] = "accuracy"
 
     def __init__(
         self,
         network: nn.Module,
-        pixels: Pixels,
-        train: Labelled,
-        validation: Labelled,
+        train: Samples,
+        validation: Samples,
         recipe: Recipe,
-        seed: int,
-        on_epoch: Callable[[Curves], None] | None = None,
+        *,
+        classes: Sequence[str],
+        normalise: Normalise | None = None,
+        seed: int = 0,
+        new: tuple[str, ...] = (),
+        smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        shift: float = 1 / 8,
+        colours: float = 0.0,
     ) -> None:
-        super().__init__()
-        # convolutions on a CPU are about a fifth faster with channels last, tensor cores want it too
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.pixels, self.recipe, self.seed = pixels, recipe, seed
-        self.images, self.watched, self.on_epoch = train, validation, on_epoch
-        self.curves = Curves()
-        classes = int(max(train.labels.max(), validation.labels.max())) + 1
-        self.metrics = nn.ModuleDict()
-        for split in ("train_split", "validation_split"):
-            accuracy = MulticlassAccuracy(max(2, classes), average="micro", validate_args=False)
-            # "disable": a loss that is no number must not be left out of its mean
-            loss = MeanMetric(nan_strategy="disable")
-            self.metrics[split] = nn.ModuleDict({"loss": loss, "accuracy": accuracy})
+        super().__init__(network, train, validation, recipe, seed=seed, new=new)
+        for name, value, most in (("smoothing", smoothing, 1), ("shift", shift, 1), ("colours", colours, 1)):
+            if not 0 <= value < most:
+                raise OptionError(f"{name} must be from 0 to below {most}, not {value}")
+        for name, value in (("mixup", mixup), ("cutmix", cutmix)):
+            if not 0 <= value < float("inf"):
+                raise OptionError(f"{name} must be a number from 0, not {value}")
+        self.classes = tuple(classes)
+        self.normalise = Normalise.usual(train[0][0].shape[0]) if normalise is None else normalise
+        self.smoothing, self.mixup, self.cutmix = smoothing, mixup, cutmix
+        self.shift, self.colours = shift, colours
 
     def forward(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Logits."""
-        return self.network(self.pixels(pixels))
+        return self.network(self.normalise(pixels))
 
-    def train_dataloader(self) -> TrainingBatches:
-        """The batches of the epoch that begins."""
-        return TrainingBatches(
-            self.images,
-            self.recipe.batch_size,
-            seed=self.seed,
-            epoch=self.current_epoch,
-            augment=self.recipe.augment,
-        )
+    def prepare(self, sample: tuple[Tensor, int], draw: torch.Generator | None) -> tuple[Tensor, int]:
+        """The image, mirrored and moved by chance."""
+        pixels, label = sample
+        if draw is None:
+            return pixels, label
+        if chosen(0.5, draw):
+            pixels = pixels.flip(2)
+        if self.colours:
+            pixels = jitter_colours(pixels, self.colours, draw)
+        height, width = pixels.shape[1:]
+        rows, columns = round(height * self.shift), round(width * self.shift)
+        padded = F.pad(pixels, (columns, columns, rows, rows))
+        top, left = whole(2 * rows + 1, draw), whole(2 * columns + 1, draw)
+        return padded[:, top : top + height, left : left + width], label
 
-    def val_dataloader(self) -> OrderedBatches:
-        """The images to watch, in order."""
-        return OrderedBatches(self.watched, self.recipe.batch_size)
+    def collate(self, samples: list[tuple[Tensor, int]]) -> Batch:
+        """Images of one size, and labels."""
+        return torch.stack([pixels for pixels, _ in samples]), torch.tensor([label for _, label in samples])
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The loss of one batch."""
-        return self._loss(batch, "train_split")
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
-        """Count one batch."""
-        self._loss(batch, "validation_split")
-
-    def on_train_epoch_end(self) -> None:
-        """Write down the epoch; its validation has run by now."""
-        train, validation = self._read("train_split"), self._read("validation_split")
-        self.curves.epoch.append(self.current_epoch + 1)
-        self.curves.train_loss.append(train[0])
-        self.curves.train_accuracy.append(train[1])
-        self.curves.validation_loss.append(validation[0])
-        self.curves.validation_accuracy.append(validation[1])
-        if self.on_epoch is not None:
-            self.on_epoch(self.curves)
-
-    def configure_optimizers(self) -> Any:
-        """SGD, with decay for what has two axes or more, and a learning rate for each step."""
-        recipe = self.recipe
-        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.SGD(
-            [group for group in groups if group["params"]], recipe.learning_rate, recipe.momentum
-        )
-        steps = recipe.epochs * len(self.train_dataloader())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: recipe.rate(step, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _loss(self, batch: tuple[UInt8[Tensor, "b c h w"], Int64[Tensor, " b"]], split: str) -> Tensor:
+    def mix(self, batch: Batch, draw: torch.Generator) -> Batch:
+        """Mixup or CutMix, with each image's neighbour in the batch; labels become shares of classes."""
+        ways = [name for name in ("mixup", "cutmix") if getattr(self, name)]
+        if not ways:
+            return batch
         pixels, labels = batch
-        logits = self(pixels)
-        loss = F.cross_entropy(logits, labels)
-        metrics = self.metrics[split]
-        metrics["loss"].update(loss.detach(), len(labels))  # type: ignore[index]
-        metrics["accuracy"].update(logits.detach(), labels)  # type: ignore[index]
-        return loss
+        way = ways[whole(len(ways), draw)]
+        share = _beta(getattr(self, way), draw)
+        other, targets = pixels.roll(1, 0), F.one_hot(labels, len(self.classes)).float()
+        if way == "mixup":
+            mixed = share * pixels.float() + (1 - share) * other.float()
+            pixels = mixed.round().clamp(0, 255).to(torch.uint8)
+        else:
+            height, width = pixels.shape[2:]
+            tall, wide = (round(side * (1 - share) ** 0.5) for side in (height, width))
+            top, left = whole(height - tall + 1, draw), whole(width - wide + 1, draw)
+            pixels = pixels.clone()
+            pixels[:, :, top : top + tall, left : left + wide] = other[:, :, top : top + tall, left : left + wide]
+            share = 1 - tall * wide / (height * width)  # what is really left of it
+        return pixels, share * targets + (1 - share) * targets.roll(1, 0)
 
-    def _read(self, split: str) -> tuple[float, float]:
-        metrics = self.metrics[split]
-        values = [float(metrics[name].compute()) for name in ("loss", "accuracy")]  # type: ignore[index]
-        for name in ("loss", "accuracy"):
-            metrics[name].reset()  # type: ignore[index]
-        return values[0], values[1]
+    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, smoothed in training, and logits."""
+        pixels, labels = batch
+        logits = self(pixels).float()
+        return F.cross_entropy(logits, labels, label_smoothing=self.smoothing if self.training else 0.0), logits
+
+    def new_metrics(self, split: str) -> Mapping[str, Metric]:
+        """Accuracy; in validation how far it can be trusted, and what is taken for what."""
+        count = max(2, len(self.classes))
+        found: dict[str, Metric] = {"accuracy": MulticlassAccuracy(count, average="micro", validate_args=False)}
+        if split == "validation":
+            found["calibration_error"] = MulticlassCalibrationError(count, n_bins=15, validate_args=False)
+            found["confusion"] = MulticlassConfusionMatrix(count, validate_args=False)
+        return found
+
+    def count(self, metrics: Mapping[str, Metric], said: Int64[Tensor, "b classes"], batch: Batch) -> None:
+        """Count one batch; a mixed image counts as what it is most of."""
+        labels = batch[1] if batch[1].ndim == 1 else batch[1].argmax(1)
+        for name, metric in metrics.items():
+            metric.update(said.detach().softmax(1) if name == "calibration_error" else said.detach(), labels)
+
+    def read(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
+        """Numbers; the confusion matrix is kept apart."""
+        found = {name: float(metric.compute()) for name, metric in metrics.items() if name != "confusion"}
+        if "confusion" in metrics:
+            self.confusion: list[list[int]] = metrics["confusion"].compute().int().tolist()
+        return found
+
+    def details(self) -> dict[str, Any]:
+        """What was taken for what, and precision, recall and count of each class."""
+        table = self.confusion
+        per_class: dict[str, dict[str, float]] = {}
+        for index, name in enumerate(self.classes):
+            right, real, said = table[index][index], sum(table[index]), sum(row[index] for row in table)
+            per_class[name] = {
+                "count": real,
+                "recall": right / real if real else float("nan"),
+                "precision": right / said if said else float("nan"),
+            }
+        return {"confusion": table, "classes": per_class}
+
+    def prepared_example(self) -> tuple[Tensor]:
+        """One normalised image."""
+        return (self.normalise(self.prepare(self.samples[1][0], None)[0][None]),)
+
+
+def _beta(alpha: float, draw: torch.Generator) -> float:
+    """A number of Beta(α, α)."""
+    import numpy as np
+
+    seeds: list[int] = torch.randint(2**62, (2,), generator=draw).tolist()
+    return float(np.random.default_rng(seeds).beta(alpha, alpha))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from foveate.train.batches import Labelled, OrderedBatches
-from foveate.train.classification import Classification, Curves, Pixels, Recipe, pl
+from foveate.study.training.batches import Labelled, OrderedBatches
+from foveate.study.training.classification import Classification, Curves, Pixels, Recipe, pl
+from foveate.train.lightning import interruptible, quiet
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def fit(
         >>> fit(network, Pixels((0.3,), (0.4,)), data.test, data.validation, Recipe(epochs=2), seed=0).epoch
         [1, 2]
     """
-    with _quiet(), _deterministic(device), torch.random.fork_rng(devices=_cuda(device)):
+    with quiet(), _deterministic(device), torch.random.fork_rng(devices=_cuda(device)):
         torch.manual_seed(seed)
         task = Classification(network, pixels, train, validation, recipe, seed, on_epoch)
         trainer = pl.Trainer(
@@ -87,7 +87,7 @@ def fit(
             enable_model_summary=False,
         )
         task.train()
-        with _interruptible():
+        with interruptible():
             trainer.fit(task)
         network.cpu()
     return task.curves
@@ -135,22 +135,6 @@ def _cuda(device: str) -> list[int]:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Lightning's advice is for whoever writes the training; the person who waits for a table did not."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
 def _deterministic(device: str) -> Generator[None]:
     """On a GPU choose kernels that give the same numbers twice, where there are any; a CPU does so by itself."""
     if device != "cuda":
@@ -167,14 +151,3 @@ def _deterministic(device: str) -> Generator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = benchmark
-
-
-@contextmanager
-def _interruptible() -> Generator[None]:
-    """Lightning answers Ctrl-C by leaving Python; pass the interruption on instead, so that the caller can tidy up."""
-    try:
-        yield
-    except SystemExit as exit_:
-        if isinstance(exit_.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise

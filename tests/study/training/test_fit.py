@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from foveate import hosts
 from foveate.data.classification import Images
+from foveate.study.training.batches import TrainingBatches
+from foveate.study.training.classification import Classification, Curves, Pixels, Recipe
+from foveate.study.training.fit import evaluate, fit
 from foveate.surgery import attach
-from foveate.train.batches import TrainingBatches
-from foveate.train.classification import Classification, Curves, Pixels, Recipe
-from foveate.train.fit import evaluate, fit
 
 PIXELS = ((0.5,), (0.25,))
 

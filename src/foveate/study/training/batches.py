@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +9,8 @@ from typing import Protocol
 import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
+
+from foveate.data.chance import generator
 
 # An image is shifted by at most this share of its side, or one pixel. The 4 pixels of 32 that long trainings use
 # (He et al. 2016, section 4.2) cost a baseline of eight epochs 5 points of validation accuracy on the embedded sample.
@@ -61,17 +62,6 @@ class Part:
 def stacked(images: Labelled, indices: Iterable[int]) -> UInt8[Tensor, "b c h w"]:
     """Some images as one tensor."""
     return torch.stack([images[index][0] for index in indices])
-
-
-def generator(purpose: str, *numbers: int) -> torch.Generator:
-    """A random stream of its own for a purpose and some numbers; the global stream is left alone.
-
-    Example:
-        >>> torch.rand(1, generator=generator("order", 0, 1)) == torch.rand(1, generator=generator("order", 0, 1))
-        tensor([True])
-    """
-    digest = hashlib.sha256(repr((purpose, *numbers)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
 class TrainingBatches:

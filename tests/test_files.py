@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from foveate.errors import FoveateError
-from foveate.study.files import locked, write_atomically
+from foveate.files import locked, write_atomically
 
 HOLDER = """
 import sys, time

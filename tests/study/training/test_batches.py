@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from foveate.data import fashion_mnist
+from foveate.data.chance import generator
 from foveate.data.classification import Images
-from foveate.train.batches import OrderedBatches, Part, TrainingBatches, generator, mirror, shifted, statistics_of
+from foveate.study.training.batches import OrderedBatches, Part, TrainingBatches, mirror, shifted, statistics_of
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""What a kind of work has to say, and finding it by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from foveate.errors import OptionError, nearest
+from foveate.train.loader import Samples
+from foveate.train.recipe import Recipe
+from foveate.train.task import Task
+
+KINDS = ("classification", "segmentation", "detection", "medical")
+Options = TypeVar("Options")
+
+
+class Report(Protocol):
+    """What happened to data on the way in."""
+
+    def lines(self) -> list[str]:
+        """To print."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+
+class Data(Protocol):
+    """Samples in three splits."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What each number of the targets stands for."""
+        ...
+
+    @property
+    def train(self) -> Samples:
+        """To learn from."""
+        ...
+
+    @property
+    def validation(self) -> Samples:
+        """To choose by."""
+        ...
+
+    @property
+    def test(self) -> Samples:
+        """To look at once."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the samples, the splits and whatever else changes a pixel."""
+        ...
+
+    @property
+    def report(self) -> Report:
+        """What was left out or changed on the way in."""
+        ...
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a trained network says of one image.
+
+    Attributes:
+        content: Ready for JSON.
+        picture: The image with what was said drawn on it, RGB.
+        mask: The class of each pixel, where the work is one of masks; a file of its own.
+    """
+
+    content: Mapping[str, Any]
+    picture: UInt8[Tensor, "3 h w"]
+    mask: UInt8[Tensor, "h w"] | None = None
+
+
+class Kind(ABC, Generic[Options]):
+    """A kind of work.
+
+    Attributes:
+        name: What it is called.
+        host: The network that is trained unless another is named.
+        options: A frozen dataclass of what can be chosen besides the recipe, each with its usual value.
+        usual: What of the recipe differs from its usual values, such as epochs for the embedded sample.
+    """
+
+    name: ClassVar[str]
+    host: ClassVar[str]
+    options: ClassVar[type[Any]]
+    usual: ClassVar[Mapping[str, Any]]
+
+    @abstractmethod
+    def data(self, path: Path | None, options: Options, *, seed: int) -> Data:
+        """Read a person's data, or the embedded sample."""
+
+    def settled(self, data: Data, options: Options) -> Options:  # noqa: ARG002
+        """The options, with what was left open taken from the data."""
+        return options
+
+    @abstractmethod
+    def network(
+        self, name: str, classes: Sequence[str], channels: int, weights: str | Path | None, options: Options
+    ) -> tuple[nn.Module, tuple[str, ...]]:
+        """A network by name, and which of its parameters are new: not among its weights."""
+
+    @abstractmethod
+    def example(self, channels: int, options: Options) -> Any:
+        """An input to watch one forward pass with, to find places for attention."""
+
+    @abstractmethod
+    def task(
+        self, network: nn.Module, data: Data, recipe: Recipe, options: Options, *, seed: int, new: tuple[str, ...]
+    ) -> Task:
+        """What is learned from the data."""
+
+    @abstractmethod
+    def channels(self, data: Data, weights: str | Path | None) -> int:
+        """How many channels the network takes."""
+
+    @abstractmethod
+    def say(self, network: nn.Module, pixels: UInt8[Tensor, "c h w"], classes: Sequence[str], options: Options) -> Said:
+        """What a trained network says of one image."""
+
+
+def kind_of(name: str) -> Kind[Any]:
+    """A kind of work by its name.
+
+    Raises:
+        OptionError: If there is no such kind.
+        MissingExtraError: If what it needs is not installed.
+
+    Example:
+        >>> kind_of("classification").host
+        'foveate/resnet8'
+    """
+    if name not in KINDS:
+        raise OptionError(f"there is no kind of work '{name}'; {nearest(name, KINDS)}")
+    return import_module(f"foveate.train.kinds.{name}").KIND

@@ -1,0 +1,110 @@
+"""What a trained network says of pictures, and where it looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveate.data.decode import UnusableImageError, decode, require_pillow
+from foveate.errors import DataError
+from foveate.explain import overlay, record
+from foveate.files import write_atomically
+from foveate.surgery import attached
+from foveate.train.assembly import load_model
+from foveate.train.drawing import enlarged, write_picture
+
+SUFFIXES = (".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".jp2", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def predict(
+    checkpoint: str | Path,
+    images: Iterable[str | Path],
+    out: str | Path,
+    *,
+    attention: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """What a trained network says of pictures: a picture each, masks where the work is one of them, and JSON.
+
+    Args:
+        checkpoint: The folder of a run.
+        images: Files, and folders of files.
+        out: Where pictures, masks and ``predictions.json`` go.
+        attention: Whether pictures of what the attention does are written too: how the last attended place changed
+            the share of feature energy of every position.
+        progress: Called after each image with the count of those done and of all.
+
+    Returns:
+        What ``predictions.json`` has.
+
+    Raises:
+        DataError: If there is no trained network, or not one of the pictures can be read.
+    """
+    require_pillow()
+    network, assembly = load_model(checkpoint)
+    kind, options, out = assembly.kind, assembly.chosen(), Path(out)
+    files = files_of(images)
+    said: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    for done, (name, path) in enumerate(files.items(), 1):
+        try:
+            pixels = decode(path, None).pixels
+        except UnusableImageError as error:
+            skipped[name] = str(error)
+            continue
+        pixels = pixels[:1] if assembly.channels == 1 else pixels
+        stem = _stem(name)
+        with record(network) as maps:
+            answer = kind.say(network, pixels, assembly.classes, options)
+        said[name] = {**answer.content, "picture": f"{stem}.png"}
+        write_picture(out / f"{stem}.png", answer.picture)
+        if answer.mask is not None:
+            write_picture(out / f"{stem}.mask.png", answer.mask[None])
+            said[name]["mask"] = f"{stem}.mask.png"
+        if attention and attached(network) and (heat := last_emphasis(maps)) is not None:
+            write_picture(out / f"{stem}.attention.png", overlay(enlarged(pixels), heat, diverging=True))
+            said[name]["attention"] = f"{stem}.attention.png"
+        if progress is not None:
+            progress(done, len(files))
+    if not said:
+        reasons = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:3])
+        raise DataError(f"none of the {len(files)} pictures can be read: {reasons}")
+    found = {"kind": "foveate predictions", "network": assembly.as_dict(), "images": said, "skipped": skipped}
+    write_atomically(out / "predictions.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    return found
+
+
+def last_emphasis(maps: Any) -> torch.Tensor | None:
+    """How the last attended place that had more than one position changed each, of the first image."""
+    heats = [heat[0] for heat in maps.emphasis.values() if heat.ndim == 3 and heat[0].numel() > 1]
+    return heats[-1] if heats and bool(torch.isfinite(heats[-1]).all()) else None
+
+
+def files_of(images: Iterable[str | Path]) -> dict[str, Path]:
+    """The files, by the names they are known by; folders are looked through.
+
+    Raises:
+        DataError: If there are none.
+    """
+    found: dict[str, Path] = {}
+    for given in images:
+        path = Path(given)
+        if path.is_dir():
+            inside = sorted(one for one in path.rglob("*") if one.is_file() and one.suffix.lower() in SUFFIXES)
+            found.update((str(one.relative_to(path)), one) for one in inside)
+        elif path.is_file():
+            found[path.name] = path
+        else:
+            raise DataError(f"there is no picture '{path}'")
+    if not found:
+        raise DataError("there are no pictures in what was given")
+    return found
+
+
+def _stem(name: str) -> str:
+    """A name for files in one folder, whatever the picture's own path was."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in str(Path(name).with_suffix(""))).strip(".") or "_"

@@ -1,0 +1,140 @@
+"""What a training found: how good, how far from the training samples, how sure of itself, at what cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveate.files import write_atomically
+from foveate.measure import Conditions, count_macs, count_parameters, inference, measure_latency
+from foveate.surgery import attention_parameters
+from foveate.train.fitting import Fitted
+from foveate.train.kinds import Data
+from foveate.train.loader import in_order
+from foveate.train.task import Task
+
+ROUNDS = 20
+
+
+def report_on(task: Task, data: Data, plan: Mapping[str, Any], fitted: Fitted) -> dict[str, Any]:
+    """Everything, ready for JSON: test, gap, calibration, cost, and what attention added.
+
+    The test samples are looked at here for the first time, with the weights that validation chose.
+
+    Args:
+        task: With the weights that were chosen.
+        data: The samples.
+        plan: What the training was.
+        fitted: What it came to.
+    """
+    test = looked_at(task, data.test)
+    best = fitted.best
+    return _finite(
+        {
+            **plan,
+            "best": dict(best),
+            "epochs": len(fitted.history),
+            "gap": gaps(best),
+            "test": test,
+            "counts": {split: len(getattr(data, split)) for split in ("train", "validation", "test")},
+            "cost": cost_of(task),
+            "conditions": Conditions.here().as_dict(),
+            "data_report": data.report.as_dict(),
+        }
+    )
+
+
+def looked_at(task: Task, samples: Any) -> dict[str, Any]:
+    """What the metrics of validation say of other samples, in evaluation mode, on the CPU."""
+    task.setup("test")
+    task.eval()
+    with torch.no_grad():
+        batches = in_order(samples, task.recipe.batch_size, task.prepare, task.collate, workers=task.recipe.workers)
+        for index, batch in enumerate(batches):
+            task.validation_step(batch, index)
+    return {**task.read_validation(), **task.details()}
+
+
+def gaps(row: Mapping[str, float]) -> dict[str, float]:
+    """How far training is ahead of validation, for everything that was counted in both.
+
+    Example:
+        >>> gaps({"train_accuracy": 0.75, "validation_accuracy": 0.5})
+        {'accuracy': 0.25}
+    """
+    names = [name.removeprefix("train_") for name in row if name.startswith("train_")]
+    return {name: row[f"train_{name}"] - row[f"validation_{name}"] for name in names if f"validation_{name}" in row}
+
+
+def cost_of(task: Task) -> dict[str, Any]:
+    """Parameters, those of attention among them, and what one sample takes."""
+    network = task.network
+    found: dict[str, Any] = {
+        "parameters": count_parameters(network),
+        "attention_parameters": sum(one.numel() for _, one in attention_parameters(network)),
+    }
+    example = task.prepared_example()
+    if example is not None:
+        with inference(network):
+            found["macs"] = count_macs(network, *example)
+            latency = measure_latency({"it": lambda: network(*example)}, rounds=ROUNDS)["it"]
+        found |= {"latency_ms": latency.median * 1e3, "latency_p95_ms": latency.p95 * 1e3}
+    return found
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """As JSON, and as a page to read.
+
+    Raises:
+        FoveateError: If it cannot be written.
+    """
+    write_atomically(folder / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(folder / "report.md", ("\n".join(lines_of(report)) + "\n").encode())
+
+
+def lines_of(report: Mapping[str, Any]) -> list[str]:
+    """The report as a page."""
+    network = report["network"]
+    attention = network["attention"] or "no attention"
+    numbers = {name: value for name, value in report["test"].items() if isinstance(value, int | float)}
+    lines = [
+        f"# {network['work'].capitalize()}: {network['host']} with {attention}",
+        "",
+        f"Trained on {report['counts']['train']:,} samples, chosen by {report['counts']['validation']:,}, "
+        f"tested once on {report['counts']['test']:,}; best of {report['epochs']} epochs was "
+        f"{report['best']['epoch']:.0f}.",
+        "",
+        "| | training | validation | gap | test |",
+        "|---|---|---|---|---|",
+    ]
+    best = report["best"]
+    for name in dict.fromkeys([*report["gap"], *numbers]):
+        cells = [best.get(f"train_{name}"), best.get(f"validation_{name}"), report["gap"].get(name), numbers.get(name)]
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(_shown(cell) for cell in cells) + " |")
+    cost = report["cost"]
+    lines += ["", f"Parameters: {cost['parameters']:,}, of which attention added {cost['attention_parameters']:,}."]
+    if "macs" in cost:
+        lines.append(
+            f"One sample takes {cost['macs']:,} multiply-accumulates, {cost['latency_ms']:.2f} ms "
+            f"(95 % within {cost['latency_p95_ms']:.2f} ms)."
+        )
+    here = report["conditions"]
+    lines += ["", f"{here['cpu']}, {here['threads']} threads, torch {here['torch']}, foveate {report['foveate']}."]
+    return lines
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
