@@ -44,6 +44,11 @@ def test_the_line_of_python_has_the_options_that_were_asked_for():
     assert foveate.get("cbam").usage == 'foveate.attach(model, "cbam")'
 
 
+def test_an_option_given_twice_is_refused():
+    with pytest.raises(OptionError, match=r"^'reduction' is given twice in 'se:reduction=4,reduction=8'"):
+        parse("se:reduction=4,reduction=8")
+
+
 def test_a_spec_reads_as_it_is_written():
     spec = Spec("cbam", (("pools", ("avg", "lse")), ("reduction", 8)))
     assert parse(str(spec)) == spec

@@ -387,8 +387,11 @@ def test_detach_says_what_is_attached():
     model = host()
     with pytest.raises(PlaceError, match="attached: nothing"):
         foveate.detach(model)
-    with pytest.raises(PlaceError, match="called 'cbam'.*attached: squeeze_excite"):
+    with pytest.raises(PlaceError, match="called 'cbam'.*squeeze_excite"):
         foveate.detach(foveate.attach(model, "se"), "cbam")
+    foveate.detach(model, "SE")  # by any of its names
+    with pytest.raises(PlaceError, match="attached: nothing"):
+        foveate.detach(model)
 
 
 def test_a_checkpoint_that_lacks_a_counter_of_an_attended_norm_is_damaged():

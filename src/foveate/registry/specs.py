@@ -137,6 +137,8 @@ def parse(text: str) -> Spec:
         key, equals, value = part.partition("=")
         if not equals:
             raise OptionError(f"'{part}' in '{text}' is not option=value")
+        if key.strip() in options:
+            raise OptionError(f"'{key.strip()}' is given twice in '{text}': once is enough")
         values = tuple(_value(word) for word in value.split("+"))
         options[key.strip()] = values[0] if len(values) == 1 else values
     return spec(name, **options)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from foveate.errors import PlaceError, check_choice
-from foveate.registry import Spec, aliases, get
+from foveate.registry import Spec
 from foveate.surgery.acting import check_that_it_acts
 from foveate.surgery.attended import ATTENTION, attachments, attended_places, host_path
 from foveate.surgery.build import build, point_for
@@ -28,6 +28,7 @@ from foveate.surgery.request import (
     usual_place,
     warn_of_size,
 )
+from foveate.surgery.status import attachment_names
 from foveate.surgery.unwrap import unwrapped
 
 
@@ -132,12 +133,10 @@ def detach(model: nn.Module, name: str | None = None) -> nn.Module:
     """
     inner = unwrapped(model)
     attached = attachments(inner)
-    if name is not None and name not in attached and name in aliases():
-        name = get(name).card.name
-    if not attached or (name is not None and name not in attached):
-        there = ", ".join(attached) or "nothing"
-        raise PlaceError(f"no attachment {f'called {name!r} ' if name else ''}in this network; attached: {there}")
-    take_out(inner, attached if name is None else [name])
+    if not attached and name is None:
+        raise PlaceError("no attachment in this network; attached: nothing")
+    meant = attachment_names(inner, () if name is None else (name,))
+    take_out(inner, [one for one in attached if one in meant])
     return model
 
 

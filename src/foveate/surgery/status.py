@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -10,10 +11,10 @@ from typing import Any, Literal
 from torch import nn
 
 from foveate.attention import Attention
-from foveate.errors import PlaceError, nearest
+from foveate.errors import OptionError, PlaceError, nearest
 from foveate.fusion import Pair
 from foveate.ops.anneal import Temperature
-from foveate.registry import aliases, get
+from foveate.registry import get
 from foveate.surgery.attended import Attended, Blended, attachments, attended_places, host_path
 from foveate.surgery.point import Seat
 from foveate.surgery.seats import present
@@ -236,7 +237,7 @@ def status(model: nn.Module) -> Status:
 
 
 def attachment_names(model: nn.Module, names: Iterable[str]) -> set[str]:
-    """The attachments that are meant: a mechanism's alias means its name, and nothing means all.
+    """The attachments that are meant: a mechanism is known by every name that is its own, and nothing means all.
 
     Raises:
         PlaceError: If nothing of a name is attached, with what is.
@@ -244,7 +245,10 @@ def attachment_names(model: nn.Module, names: Iterable[str]) -> set[str]:
     there = attachments(model)
     meant: set[str] = set()
     for name in names:
-        full = get(name).card.name if name not in there and name in aliases() else name
+        full = name
+        if name not in there:
+            with suppress(OptionError):  # a name of somebody's own, or one that several mechanisms share
+                full = get(name).card.name
         if full not in there:
             known = nearest(str(name), there) if there else "nothing is attached"
             raise PlaceError(f"no attachment called {name!r} in this network; {known}")
