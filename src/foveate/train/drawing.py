@@ -34,6 +34,17 @@ def rgb(pixels: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "3 h w"]:
     return pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels[:3]
 
 
+def grey(pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "1 h w"]:
+    """The luma of ITU-R BT.601, as Pillow makes it.
+
+    Example:
+        >>> grey(torch.full((3, 1, 1), 7, dtype=torch.uint8)).item()
+        7
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    return (pixels * weights).sum(0, keepdim=True).round().to(torch.uint8)
+
+
 def enlarged(pixels: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "c h w"]:
     """As many times as large as it takes for text to fit.
 

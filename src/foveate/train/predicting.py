@@ -15,7 +15,7 @@ from foveate.explain import overlay, record
 from foveate.files import write_atomically
 from foveate.surgery import attached
 from foveate.train.assembly import load_model
-from foveate.train.drawing import enlarged, write_picture
+from foveate.train.drawing import enlarged, grey, write_picture
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".jp2", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -56,7 +56,7 @@ def predict(
         except UnusableImageError as error:
             skipped[name] = str(error)
             continue
-        pixels = pixels[:1] if assembly.channels == 1 else pixels
+        pixels = grey(pixels) if assembly.channels == 1 else pixels
         stem = _stem(name)
         with record(network) as maps:
             answer = kind.say(network, pixels, assembly.classes, options)

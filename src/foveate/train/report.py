@@ -19,6 +19,7 @@ from foveate.train.loader import in_order
 from foveate.train.task import Task
 
 ROUNDS = 20
+MOST = 30  # classes that the page shows
 
 
 def report_on(task: Task, data: Data, plan: Mapping[str, Any], fitted: Fitted) -> dict[str, Any]:
@@ -116,6 +117,7 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     for name in dict.fromkeys([*report["gap"], *numbers]):
         cells = [best.get(f"train_{name}"), best.get(f"validation_{name}"), report["gap"].get(name), numbers.get(name)]
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(_shown(cell) for cell in cells) + " |")
+    lines += _by_class(report["test"].get("classes") or {})
     cost = report["cost"]
     lines += ["", f"Parameters: {cost['parameters']:,}, of which attention added {cost['attention_parameters']:,}."]
     if "macs" in cost:
@@ -126,6 +128,20 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     here = report["conditions"]
     lines += ["", f"{here['cpu']}, {here['threads']} threads, torch {here['torch']}, foveate {report['foveate']}."]
     return lines
+
+
+def _by_class(classes: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """What was found of each class, the worst first: there it is worth looking."""
+    if not classes:
+        return []
+    names = list(dict.fromkeys(name for found in classes.values() for name in found))
+    by = next((name for name in names if name != "count"), names[0])
+    worst = sorted(classes.items(), key=lambda item: (item[1].get(by) is None, item[1].get(by) or 0.0))
+    lines = ["", f"| class, by {by} | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
+    lines += [
+        f"| {name} | " + " | ".join(_shown(found.get(one)) for one in names) + " |" for name, found in worst[:MOST]
+    ]
+    return [*lines, f"and {len(worst) - MOST} more classes in report.json"] if len(worst) > MOST else lines
 
 
 def _shown(value: float | None) -> str:

@@ -10,13 +10,15 @@ from typing import Any
 
 from foveate import __version__
 from foveate.errors import DataError, FoveateError, OptionError, nearest
+from foveate.files import write_atomically
 from foveate.train.assembly import Assembly, assembled, save_model
+from foveate.train.curves import picture
 from foveate.train.fitting import Fitted, fit, write_json
 from foveate.train.kinds import Data, kind_of
 from foveate.train.recipe import Recipe
 from foveate.train.report import report_on, write_report
 
-PLAN, REPORT, MODEL = "run.json", "report.json", "model"
+PLAN, CURVES, MODEL = "run.json", "curves.png", "model"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def train(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     done = train("classification", folder, attention="se", settings={"epochs": 1}, loggers=())
         ...     sorted(path.name for path in done.folder.iterdir())
-        ['checkpoints', 'curves.csv', 'model', 'report.json', 'report.md', 'run.json']
+        ['checkpoints', 'curves.csv', 'curves.png', 'model', 'report.json', 'report.md', 'run.json']
     """
     out = Path(out)
     kind = kind_of(work)
@@ -130,6 +132,7 @@ def train(
     save_model(out / MODEL, task.network, assembly)
     report = report_on(task, samples, plan.as_dict(), fitted)
     write_report(out, report)
+    write_atomically(out / CURVES, picture(fitted.history, task.watched, int(fitted.best["epoch"])))
     return Trained(fitted, report, out)
 
 
