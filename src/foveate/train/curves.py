@@ -30,6 +30,7 @@ def picture(history: Sequence[Mapping[str, float]], watched: str, best: int) -> 
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise MissingExtraError("matplotlib", "train") from error
     figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")
@@ -42,6 +43,7 @@ def picture(history: Sequence[Mapping[str, float]], watched: str, best: int) -> 
                 axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=split)
         axes.axvline(best, color="0.7", linewidth=1, zorder=0)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
