@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from foveate.errors import DataError, FoveateError
 from foveate.files import write_atomically
-from foveate.surgery import freeze_host, unfreeze_host
+from foveate.train.callbacks import BEST, CHECKPOINTS, LAST, callbacks
 from foveate.train.lightning import WholeCheckpoints, interruptible, logger, pl, quiet
+from foveate.train.recompute import recomputed
+from foveate.train.several import environments, first_process, launched, strategy_of, together
 from foveate.train.task import Row, Task
 
-CHECKPOINTS, LAST, BEST, CURVES = "checkpoints", "last", "best", "curves.csv"
+CURVES = "curves.csv"
 _PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -90,17 +96,20 @@ def fit(
         ['epoch', 'learning_rate', 'train_accuracy']
     """
     folder = None if folder is None else Path(folder)
-    last = _prepared(folder, resume)
+    last = _prepared(folder, task, resume)
     task.on_epoch = None if folder is None else (lambda history: write_curves(folder / CURVES, history))
-    recipe = task.recipe
-    with quiet(), interruptible(), torch.random.fork_rng(devices=[]):
+    recipe, network, (devices, nodes) = task.recipe, task.network, launched(devices, nodes)
+    if strategy == "fsdp":
+        task.network = copy.deepcopy(network)  # its parameters are dealt out: the network itself stays whole
+    with quiet(), interruptible(), _settings_kept(), _somewhere(folder) as place, together(folder, devices * nodes):
         torch.manual_seed(task.seed)
         trainer = pl.Trainer(
+            default_root_dir=place,
             max_epochs=recipe.epochs,
             accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
             devices=devices,
             num_nodes=nodes,
-            strategy=strategy,
+            strategy=strategy_of(strategy, devices * nodes, recipe),
             precision=_PRECISION[recipe.precision],
             accumulate_grad_batches=recipe.accumulate,
             gradient_clip_val=recipe.clip or None,
@@ -109,25 +118,19 @@ def fit(
             num_sanity_val_steps=0,
             logger=[logger(name, folder) for name in loggers] if folder is not None and loggers else False,
             log_every_n_steps=1,
-            callbacks=_callbacks(task, folder, every, progress),
-            plugins=[WholeCheckpoints()],
-            enable_checkpointing=folder is not None,
+            callbacks=callbacks(task, place, every if folder is not None else None, progress),
+            plugins=[WholeCheckpoints(), *environments()],
             enable_progress_bar=progress,
             enable_model_summary=False,
         )
         task.train()
-        try:
+        with recomputed(task.network) if recipe.checkpointing else nullcontext():
             trainer.fit(task, ckpt_path=last, weights_only=True)
-        except RuntimeError as error:
-            if last is not None and "state_dict" in str(error):
-                raise FoveateError(
-                    f"the run in '{folder}' was of another network or recipe: {str(error).splitlines()[0]}"
-                ) from error
-            raise
-    task.network.cpu()
-    if folder is not None:
-        _take_best(task, folder)
-    task.network.eval()
+        task.network = network.cpu()
+        trainer.strategy.barrier()  # the best weights are written by now, and nothing is removed before all have them
+        _take_best(network, place)
+        trainer.strategy.barrier()
+    network.eval()
     return Fitted(tuple(task.history), best_of(task), folder)
 
 
@@ -155,69 +158,84 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _prepared(folder: Path | None, resume: bool) -> Path | None:
+def _prepared(folder: Path | None, task: Task, resume: bool) -> Path | None:
     """The checkpoint to begin from, if there is one; what a killed process left half-written is taken away."""
     if folder is None:
         if resume:
             raise FoveateError("there is nothing to resume without a folder")
         return None
     last = folder / CHECKPOINTS / f"{LAST}.ckpt"
-    for half in (folder / CHECKPOINTS).glob(".*.ckpt.*.tmp"):
-        half.unlink(missing_ok=True)
-    if last.is_file() and not resume:
+    if first_process():
+        for half in (*folder.glob(".*.*.tmp"), *(folder / CHECKPOINTS).glob(".*.ckpt.*.tmp")):
+            half.unlink(missing_ok=True)
+    if not last.is_file():
+        return None
+    if not resume:
         raise FoveateError(f"'{folder}' holds a run already: resume it, or choose another folder")
-    return last if last.is_file() else None
+    _check_same(folder, task, _read(last))
+    return last
 
 
-def _callbacks(task: Task, folder: Path | None, every: int, progress: bool) -> list[Any]:
-    from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+def _check_same(folder: Path, task: Task, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse to go on with what was begun otherwise.
 
-    found: list[Any] = []
-    recipe, monitor = task.recipe, f"validation/{task.watched}"
-    if progress:
-        found.append(RichProgressBar())
-    if recipe.frozen_epochs:
-        found.append(_FrozenHost(recipe.frozen_epochs))
-    if recipe.average:
-        found.append(EMAWeightAveraging(decay=recipe.average))
-    if recipe.patience:
-        found.append(EarlyStopping(monitor, mode=task.better, patience=recipe.patience))
-    if folder is not None:
-        shared: dict[str, Any] = {"dirpath": folder / CHECKPOINTS, "enable_version_counter": False}
-        found += [
-            ModelCheckpoint(**shared, filename=BEST, monitor=monitor, mode=task.better),
-            ModelCheckpoint(**shared, filename=LAST, every_n_train_steps=every),
-            ModelCheckpoint(**shared, filename=LAST, every_n_epochs=1, save_on_train_epoch_end=True),
-        ]
-    return found
+    Raises:
+        FoveateError: With what differs.
+    """
+    before, now = checkpoint.get("foveate_recipe", {}), task.described()
+    different = [name for name in now if name != "workers" and before.get(name) != now[name]]
+    if different:
+        told = ", ".join(f"{name} was {before.get(name)} and is {now[name]}" for name in different)
+        raise FoveateError(f"the run in '{folder}' was begun otherwise: {told}; resume it as it was begun")
+    names = {name.removeprefix("network.") for name in checkpoint["state_dict"] if name.startswith("network.")}
+    other = names.symmetric_difference(task.network.state_dict())
+    if other:
+        raise FoveateError(
+            f"the run in '{folder}' was of another network: {', '.join(sorted(other)[:3])} "
+            f"{'is' if len(other) == 1 else 'are'} in one of them only; resume it with the network it began with"
+        )
 
 
-class _FrozenHost(pl.Callback):
-    """Keep the host as it is for the first epochs, while the attention learns."""
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint.
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Also where a run goes on."""
-        self._apply(trainer, pl_module)
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Freeze or free it."""
-        self._apply(trainer, pl_module)
-
-    def _apply(self, trainer: Any, task: Task) -> None:
-        (freeze_host if trainer.current_epoch < self.epochs else unfreeze_host)(task.network)
-
-
-def _take_best(task: Task, folder: Path) -> None:
-    path = folder / CHECKPOINTS / f"{BEST}.ckpt"
-    if not path.is_file():
-        return
+    Raises:
+        DataError: If it is damaged.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DataError(f"'{path}' cannot be read: {error}") from error
-    task.network.load_state_dict(
-        {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
-    )
+        raise DataError(
+            f"'{path}' is damaged ({str(error).splitlines()[0]}): remove the folder '{path.parent}' to begin the run "
+            "again, or bring the file back from a copy"
+        ) from error
+
+
+@contextmanager
+def _settings_kept() -> Generator[None]:
+    """Leave random numbers, and whether PyTorch is to be deterministic, as they were."""
+    strict, only_warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=only_warn)
+
+
+@contextmanager
+def _somewhere(folder: Path | None) -> Generator[Path]:
+    """The folder, or one for as long as it takes: the best weights are kept somewhere until training ends."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
+def _take_best(network: nn.Module, folder: Path) -> None:
+    path = folder / CHECKPOINTS / f"{BEST}.ckpt"
+    if path.is_file():
+        state = _read(path)["state_dict"]
+        network.load_state_dict(
+            {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+        )

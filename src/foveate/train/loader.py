@@ -65,6 +65,7 @@ class Batches:
         collate: What makes one batch of several samples.
         key: Seed and epoch, for the random streams; ``None`` for none.
         workers: Processes that read.
+        own: How many of the batches count; what comes after them keeps step with other processes.
 
     Raises:
         DataError: While it is gone through, if a sample cannot be read or a worker dies, with the sample's name.
@@ -79,9 +80,10 @@ class Batches:
         *,
         key: tuple[int, int] | None = None,
         workers: int = 0,
+        own: int | None = None,
     ) -> None:
         self.samples, self.batches, self.prepare, self.collate = samples, batches, prepare, collate
-        self.key, self.workers = key, workers
+        self.key, self.workers, self.own = key, workers, len(batches) if own is None else own
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -211,11 +213,16 @@ def in_order(
 ) -> Batches:
     """All samples as they are, in order; of several processes each gets every so many.
 
+    All processes get equally many batches, because they may have to wait for each other in each. Where one has fewer
+    samples, a batch of one sample fills up, which is not to be counted: see ``own`` of :class:`Batches`.
+
     Example:
         >>> from foveate.data import fashion_mnist
         >>> [len(batch) for batch in in_order(fashion_mnist().test, 200, lambda sample, draw: sample[1], list)]
         [200, 200, 100]
     """
     own = range(share[0], len(samples), share[1])
-    batches = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
-    return Batches(samples, batches, prepare, collate, workers=workers)
+    batches: list[Sequence[int]] = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+    most = -(-len(range(0, len(samples), share[1])) // batch_size)
+    filled = [*batches, *([0] for _ in range(most - len(batches)))]
+    return Batches(samples, filled, prepare, collate, workers=workers, own=len(batches))

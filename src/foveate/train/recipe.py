@@ -27,6 +27,7 @@ class Recipe:
         optimizer: ``"sgd"`` with momentum, or ``"adamw"``.
         momentum: Of SGD.
         weight_decay: Of parameters with two axes or more.
+        attention_decay: Weight decay of the attention's parameters; as the host's, if ``None``.
         attention_rate: How many times the host's learning rate the attention has.
         new_rate: How many times the host's learning rate layers have that were not in its weights, such as a head.
         schedule: ``"cosine"`` to zero, ``"poly"`` to zero, or ``"constant"``.
@@ -40,6 +41,8 @@ class Recipe:
         frozen_epochs: First epochs in which the host is frozen and the attention alone learns.
         augment: Whether training samples are changed at random.
         channels_last: Whether the network and its maps have channels on the last axis in memory.
+        checkpointing: Whether maps within blocks are computed again for the backward pass: less memory, more time.
+        sync_norms: Whether batch norms take their statistics over all processes; on GPUs only.
         deterministic: Whether operations that do not give the same numbers twice are refused.
         workers: Processes that read samples; 0 for none besides this one.
 
@@ -55,6 +58,7 @@ class Recipe:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    attention_decay: float | None = None
     attention_rate: float = 1.0
     new_rate: float = 1.0
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
@@ -68,6 +72,8 @@ class Recipe:
     frozen_epochs: int = 0
     augment: bool = True
     channels_last: bool = True
+    checkpointing: bool = False
+    sync_norms: bool = False
     deterministic: bool = False
     workers: int = 0
 
@@ -81,6 +87,8 @@ class Recipe:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
+        if self.attention_decay is not None and not 0 <= self.attention_decay < math.inf:
+            raise OptionError(f"attention_decay must be a number from 0, not {self.attention_decay}")
         limits = {"momentum": 1.0, "warmup": 1.0, "average": 1.0, "weight_decay": math.inf, "clip": math.inf}
         for name, most in limits.items():
             if not 0 <= getattr(self, name) < most:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from foveate.data.chance import generator
 from foveate.errors import FoveateError, MissingExtraError
-from foveate.surgery import parameter_groups
+from foveate.surgery import freeze_host, parameter_groups
 from foveate.train.loader import Batches, Epochs, Samples, in_order
 from foveate.train.recipe import Recipe
+from foveate.train.several import shard
 
 try:
     import pytorch_lightning as pl
@@ -81,6 +82,8 @@ class Task(pl.LightningModule, ABC):
         self.metrics = nn.ModuleDict()
         self._loader: Epochs | None = None
         self._position: tuple[int, int] | None = None
+        self._own_batches, self._sharded = 2**62, False
+        self._told: dict[str, bool] = {}  # whether a split's batches have a loss
 
     # what a subclass says
 
@@ -141,9 +144,6 @@ class Task(pl.LightningModule, ABC):
             for split in (TRAIN, VALIDATION):
                 # "disable": a loss that is no number must not be left out of its mean
                 counted = {"loss": MeanMetric(nan_strategy="disable"), **self.new_metrics(split)}
-                if split == TRAIN:
-                    for metric in counted.values():
-                        metric.persistent(True)
                 self.metrics[f"of_{split}"] = nn.ModuleDict(counted)
 
     def train_dataloader(self) -> Epochs:
@@ -165,9 +165,11 @@ class Task(pl.LightningModule, ABC):
     def val_dataloader(self) -> Batches:
         """The samples to choose by, in order."""
         own = max(1, self.recipe.batch_size // self._share()[1])
-        return in_order(
+        loader = in_order(
             self.samples[1], own, self.prepare, self.collate, workers=self.recipe.workers, share=self._share()
         )
+        self._own_batches = loader.own
+        return loader
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """What the network draws in a step depends on the step alone."""
@@ -186,13 +188,16 @@ class Task(pl.LightningModule, ABC):
                 f"the loss is {float(loss.detach())} in epoch {self.current_epoch + 1}, step {batch_idx + 1}: "
                 "a smaller learning rate, more warm-up or clipping may help; the last checkpoint is whole"
             )
+        self._told[TRAIN] = True
         self._count(TRAIN, loss, said, batch)
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Count one batch."""
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Count one batch, unless it is there only because other processes have one more."""
         loss, said = self.step(batch)
-        self._count(VALIDATION, loss, said, batch)
+        self._told[VALIDATION] = loss is not None
+        if batch_idx < self._own_batches:
+            self._count(VALIDATION, loss, said, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Say how good the weights are."""
@@ -221,6 +226,10 @@ class Task(pl.LightningModule, ABC):
             attention_lr=recipe.learning_rate * recipe.attention_rate,
             weight_decay=recipe.weight_decay,
         )
+        if recipe.attention_decay is not None:
+            for group in groups:
+                if group["name"] == "attention":
+                    group["weight_decay"] = recipe.attention_decay
         groups = _new_apart(self.network, groups, self.new, recipe.learning_rate * recipe.new_rate)
         made = (
             torch.optim.AdamW(groups, lr=recipe.learning_rate)
@@ -235,11 +244,44 @@ class Task(pl.LightningModule, ABC):
         """Keep what was written down, and which batch comes next: Lightning asks loaders only within an epoch."""
         checkpoint["foveate_history"] = self.history
         checkpoint["foveate_position"] = None if self._loader is None else self._loader.position
+        checkpoint["foveate_recipe"] = self.described()
+        checkpoint["foveate_counted"] = self._counted()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on writing."""
         self.history = list(checkpoint["foveate_history"])
         self._position = checkpoint["foveate_position"]
+        if self._share()[0] == 0:  # of all processes together
+            inner = dict(self._training_metrics())
+            for name, states in checkpoint["foveate_counted"].items():
+                for state, value in states.items():
+                    setattr(inner[name], state, value)
+
+    def described(self) -> dict[str, Any]:
+        """What a run has to have in common with the one that it goes on with."""
+        return {"kind": self.kind, "seed": self.seed, **self.recipe.as_dict()}
+
+    def configure_model(self) -> None:
+        """Deal parameters out where the strategy is to do that."""
+        mesh = self.device_mesh
+        if mesh is not None and not self._sharded:
+            shard(self.network, mesh["data_parallel"])
+            self._sharded = True
+
+    def freeze_known(self) -> None:
+        """Stop training what was in the host's weights; attention and new layers go on.
+
+        Raises:
+            FoveateError: If nothing would learn.
+        """
+        freeze_host(self.network)
+        for name, parameter in self.network.named_parameters():
+            if name in self.new:
+                parameter.requires_grad_(True)
+        if not any(parameter.requires_grad for parameter in self.network.parameters()):
+            raise FoveateError(
+                "nothing would learn while the host is frozen: frozen_epochs needs attention, or a new head"
+            )
 
     # inside
 
@@ -255,6 +297,18 @@ class Task(pl.LightningModule, ABC):
         trainer = self._trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
+    def _training_metrics(self) -> Iterator[tuple[str, Metric]]:
+        modules = self.metrics[f"of_{TRAIN}"].named_modules()
+        return ((name, one) for name, one in modules if isinstance(one, Metric))
+
+    def _counted(self) -> dict[str, Any]:
+        """What was counted of the epoch so far, by all processes together."""
+        found: dict[str, Any] = {}
+        for name, metric in self._training_metrics():
+            with metric.sync_context():
+                found[name] = {state: _copied(value) for state, value in metric.metric_state.items()}
+        return found
+
     def _count(self, split: str, loss: Tensor | None, said: Any, batch: Any) -> None:
         metrics: Any = self.metrics[f"of_{split}"]
         if loss is not None:
@@ -263,12 +317,16 @@ class Task(pl.LightningModule, ABC):
 
     def _read(self, split: str) -> Row:
         metrics: Any = self.metrics[f"of_{split}"]
-        counted = {name: metric for name, metric in metrics.items() if name != "loss" or metric.update_called}
+        counted = {name: metric for name, metric in metrics.items() if name != "loss" or self._told.get(split)}
         found = {"loss": float(counted.pop("loss").compute())} if "loss" in counted else {}
         found |= self.read(counted)
         for metric in metrics.values():
             metric.reset()
         return found
+
+
+def _copied(state: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return [one.clone() for one in state] if isinstance(state, list) else state.clone()
 
 
 def _new_apart(
