@@ -79,7 +79,7 @@ def stopped(make: Any, folder: Path, callback: Any, patch: pytest.MonkeyPatch, *
     with patch.context() as only:
         only.setattr(fitting, "callbacks", lambda *given: [callback, *usual(*given)])
         with pytest.raises(KeyboardInterrupt):
-            fit(make(), folder, loggers=(), **how)
+            fit(make(), folder, **{"loggers": (), **how})
 
 
 def stopped_at_write(make: Any, folder: Path, number: int, before: bool, patch: pytest.MonkeyPatch, **how: Any) -> bool:

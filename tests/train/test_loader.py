@@ -111,3 +111,13 @@ def test_a_worker_that_dies_says_which_sample_it_had() -> None:
 def test_in_order_each_sample_comes_once_whoever_reads() -> None:
     seen = [n for rank in range(3) for b in in_order(Numbers(11), 4, drawn, list, share=(rank, 3)) for n, _ in b]
     assert sorted(seen) == list(range(11))
+
+
+@pytest.mark.parametrize(("count", "batch", "processes"), [(9, 4, 2), (1, 2, 3), (8, 1, 3)])
+def test_all_processes_get_equally_many_batches_and_what_fills_up_is_told(
+    count: int, batch: int, processes: int
+) -> None:
+    shares = [in_order(Numbers(count), batch, drawn, list, share=(rank, processes)) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    counted = [n for share in shares for number, b in enumerate(share) if number < share.own for n, _ in b]
+    assert sorted(counted) == list(range(count))

@@ -18,6 +18,7 @@ from foveate.errors import FoveateError
 from foveate.train import fit
 from tests.support.training import Stop, state_of, stopped, task
 
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], tuple[Any, ...]]:
     folder = tmp_path_factory.mktemp("whole")

@@ -34,14 +34,15 @@ def train(
     device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")] = "auto",
     devices: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
-    strategy: Annotated[str, typer.Option(help="How several processes work together: `ddp`, `fsdp`.")] = "auto",
+    strategy: Annotated[str, typer.Option(help="How processes work together: `ddp`, or `fsdp` (FSDP2).")] = "auto",
     logger: Annotated[
         list[str] | None, typer.Option(help="`tensorboard`, `wandb`, `mlflow`, `trackio`; may be given several times.")
     ] = None,
     every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
     out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("foveate-train"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder, as it was begun.")
+        bool,
+        typer.Option("--resume", help="Go on with the run in the folder, as it was begun; with a work, or begin it."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +72,7 @@ def train(
         told.print("\n".join(samples.report.lines()), markup=False, highlight=False)
 
     try:
-        if resume:
+        if resume and work is None:
             done = go_on(out, on_data=said, **how)
         else:
             if work is None:
@@ -82,10 +83,12 @@ def train(
             chosen = None if weights == "none" else weights
             done = run_training(
                 work, out, data=data, host=host, weights=chosen, attention=attention, at=at, start=start,
-                settings=settings, seed=seed, on_data=said, **how,
+                settings=settings, seed=seed, on_data=said, resume=resume, **how,
             )  # fmt: skip
     except KeyboardInterrupt:
         stop(f"interrupted; `foveate train --resume --out {out}` goes on", 130)
+    if not done.report:  # of several processes, the first one speaks
+        return
     if as_json:
         print_json(done.report)
         return

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from foveate.errors import DataError, FoveateError
-from foveate.files import write_atomically
+from foveate.files import write_atomically, writing
 from foveate.train.callbacks import BEST, CHECKPOINTS, LAST, callbacks
 from foveate.train.lightning import WholeCheckpoints, interruptible, logger, pl, quiet
 from foveate.train.recompute import recomputed
@@ -99,6 +99,8 @@ def fit(
     last = _prepared(folder, task, resume)
     task.on_epoch = None if folder is None else (lambda history: write_curves(folder / CURVES, history))
     recipe, network, (devices, nodes) = task.recipe, task.network, launched(devices, nodes)
+    if recipe.sync_norms and (device == "cpu" or not torch.cuda.is_available()):
+        raise FoveateError("sync_norms needs GPUs: PyTorch's batch norm over all processes runs on no other device")
     if strategy == "fsdp":
         task.network = copy.deepcopy(network)  # its parameters are dealt out: the network itself stays whole
     with quiet(), interruptible(), _settings_kept(), _somewhere(folder) as place, together(folder, devices * nodes):
@@ -114,6 +116,7 @@ def fit(
             accumulate_grad_batches=recipe.accumulate,
             gradient_clip_val=recipe.clip or None,
             deterministic=True if recipe.deterministic else None,
+            sync_batchnorm=recipe.sync_norms,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             logger=[logger(name, folder) for name in loggers] if folder is not None and loggers else False,
@@ -166,6 +169,8 @@ def _prepared(folder: Path | None, task: Task, resume: bool) -> Path | None:
         return None
     last = folder / CHECKPOINTS / f"{LAST}.ckpt"
     if first_process():
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for half in (*folder.glob(".*.*.tmp"), *(folder / CHECKPOINTS).glob(".*.ckpt.*.tmp")):
             half.unlink(missing_ok=True)
     if not last.is_file():
@@ -187,12 +192,16 @@ def _check_same(folder: Path, task: Task, checkpoint: Mapping[str, Any]) -> None
     if different:
         told = ", ".join(f"{name} was {before.get(name)} and is {now[name]}" for name in different)
         raise FoveateError(f"the run in '{folder}' was begun otherwise: {told}; resume it as it was begun")
-    names = {name.removeprefix("network.") for name in checkpoint["state_dict"] if name.startswith("network.")}
-    other = names.symmetric_difference(task.network.state_dict())
+
+    def shapes(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Size]:
+        return {name.removeprefix(prefix): one.shape for name, one in state.items() if name.startswith(prefix)}
+
+    old, new = shapes(checkpoint["state_dict"], "network."), shapes(task.network.state_dict(), "")
+    other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if other:
         raise FoveateError(
-            f"the run in '{folder}' was of another network: {', '.join(sorted(other)[:3])} "
-            f"{'is' if len(other) == 1 else 'are'} in one of them only; resume it with the network it began with"
+            f"the run in '{folder}' was of another network (not in both with one shape: {', '.join(other[:3])}): "
+            "resume it with the network it began with"
         )
 
 
@@ -214,7 +223,10 @@ def _read(path: Path) -> dict[str, Any]:
 @contextmanager
 def _settings_kept() -> Generator[None]:
     """Leave random numbers, and whether PyTorch is to be deterministic, as they were."""
-    strict, only_warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    strict, only_warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     try:
         with torch.random.fork_rng(devices=[]):
             yield

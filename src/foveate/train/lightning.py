@@ -116,7 +116,7 @@ def quiet() -> Generator[None]:
         one.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
+            warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric|torchmetrics")
             yield
     finally:
         for one, level in zip(known, levels, strict=True):

@@ -17,6 +17,7 @@ from foveate.train.fitting import Fitted, fit, write_json
 from foveate.train.kinds import Data, kind_of
 from foveate.train.recipe import Recipe
 from foveate.train.report import report_on, write_report
+from foveate.train.several import first_process
 
 PLAN, CURVES, MODEL = "run.json", "curves.png", "model"
 
@@ -61,7 +62,7 @@ class Trained:
 
     Attributes:
         fitted: The curves, and which epoch was best.
-        report: Everything that was found, ready for JSON.
+        report: Everything that was found, ready for JSON; empty in all processes but the first.
         folder: Where it is.
     """
 
@@ -98,7 +99,7 @@ def train(
         start: ``"identity"`` or ``"paper"``; by default the first where the host has weights.
         settings: Fields of :class:`~foveate.train.recipe.Recipe` and options of the work, by name.
         seed: Of everything random.
-        on_data: Called with the data before training begins, for its report.
+        on_data: Called with the data before training begins, for its report; of several processes in the first.
         **how: As :func:`~foveate.train.fitting.fit` takes it: device, loggers, ….
 
     Raises:
@@ -119,7 +120,7 @@ def train(
     recipe, options = split_settings(work, chosen)
     reading = kind.options(**options)
     samples = kind.data(None if data is None else Path(data), reading, seed=seed)
-    if on_data is not None:
+    if on_data is not None and first_process():
         on_data(samples)
     assembly = assembled(work, samples, host, weights=weights, attention=attention, at=at, start=start, options=options)
     place = None if data is None else str(data)
@@ -127,8 +128,11 @@ def train(
     _same_run(out / PLAN, plan)
     network, new = assembly.build(weights, seed=seed)
     task = kind.task(network, samples, recipe, assembly.chosen(), seed=seed, new=new)
-    write_json(out / PLAN, plan.as_dict())
+    if first_process():
+        write_json(out / PLAN, plan.as_dict())
     fitted = fit(task, out, **how)
+    if not first_process():
+        return Trained(fitted, {}, out)
     save_model(out / MODEL, task.network, assembly)
     report = report_on(task, samples, plan.as_dict(), fitted)
     write_report(out, report)

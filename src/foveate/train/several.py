@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
@@ -75,11 +74,38 @@ def strategy_of(name: str, processes: int, recipe: Recipe) -> Any:
         for field in ("average", "frozen_epochs"):
             if getattr(recipe, field):
                 raise OptionError(f"{field} does not go with strategy 'fsdp', which deals parameters out: use 'ddp'")
-        return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False)
+        return Sharded(processes, 1, save_distributed_checkpoint=False)
     if name in ("auto", "ddp") and processes > 1:
         # a host that is frozen for a while has no gradients to wait for
         return DDPStrategy(find_unused_parameters=recipe.frozen_epochs > 0)
     return name
+
+
+class Sharded(ModelParallelStrategy):
+    """FSDP2 with checkpoints in one file, as of one process: any number of processes can go on with them.
+
+    Lightning writes them so, and looks for names of parameters when it reads them; a network's names in a state dict
+    may be others, so they are read by PyTorch.
+    """
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read one, and deal its tensors out."""
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+        from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        checkpoint = self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
+        model, state = self.lightning_module, dict(checkpoint["state_dict"])
+        assert model is not None  # noqa: S101 (set up)
+        for name, own in model.state_dict().items():
+            if isinstance(own, DTensor) and name in state:
+                state[name] = distribute_tensor(state[name], own.device_mesh, own.placements)
+        model.load_state_dict(state)
+        options = StateDictOptions(full_state_dict=True)
+        for optimizer, kept in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            named = FullyShardedDataParallel.rekey_optim_state_dict(kept, OptimStateKeyType.PARAM_NAME, model)
+            set_optimizer_state_dict(model, optimizer, named, options=options)
+        return checkpoint
 
 
 def environments() -> list[Any]:
@@ -124,30 +150,26 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def together(folder: Path | None, processes: int) -> Generator[None]:
-    """Leave the other processes in order, and say what a person can do when one of them is lost.
+    """Say what a person can do when one of several processes is lost.
 
     Raises:
         FoveateError: Instead of what the network says of a process that is gone.
     """
-    own, goes_on = not distributed.is_initialized(), _goes_on(folder)
+    goes_on = _goes_on(folder)
     observer = logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script")
     level, teller = observer.level, _Teller(goes_on)
     observer.addHandler(teller)
     observer.setLevel(logging.INFO)
-    lost = False
     try:
         yield
     except RuntimeError as error:
         words = str(error).lower()
-        lost = processes > 1 and not isinstance(error, FoveateError) and any(one in words for one in LOST)
-        if not lost:
+        if processes == 1 or isinstance(error, FoveateError) or not any(one in words for one in LOST):
             raise
         raise FoveateError(f"another process of this training is gone, so this one stops: {goes_on}") from error
     finally:
         observer.removeHandler(teller)
         observer.setLevel(level)
-        if own and distributed.is_initialized():
-            distributed.destroy_process_group()
 
 
 def _goes_on(folder: Path | None) -> str:

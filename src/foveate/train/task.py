@@ -193,10 +193,14 @@ class Task(pl.LightningModule, ABC):
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Count one batch, unless it is there only because other processes have one more."""
+        """Look at one batch; it does not count if it is there only because other processes have one more."""
+        self.look(batch, counts=batch_idx < self._own_batches)
+
+    def look(self, batch: Any, *, counts: bool = True) -> None:
+        """See what the network says of a batch, and count it."""
         loss, said = self.step(batch)
         self._told[VALIDATION] = loss is not None
-        if batch_idx < self._own_batches:
+        if counts:
             self._count(VALIDATION, loss, said, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -312,7 +316,8 @@ class Task(pl.LightningModule, ABC):
     def _count(self, split: str, loss: Tensor | None, said: Any, batch: Any) -> None:
         metrics: Any = self.metrics[f"of_{split}"]
         if loss is not None:
-            metrics["loss"].update(loss.detach(), self.size(batch))
+            # each sample's, not a weight: torchmetrics leaves weights out of a mean that is to keep nan
+            metrics["loss"].update(loss.detach().expand(self.size(batch)))
         self.count({name: metric for name, metric in metrics.items() if name != "loss"}, said, batch)
 
     def _read(self, split: str) -> Row:
