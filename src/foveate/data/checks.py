@@ -32,7 +32,7 @@ def warnings_about(
     """
     return [
         *_small(counts, classes),
-        *_leaks(names, reading.digests, members),
+        *leaks(names, reading.digests, members),
         *_copies(classes, labels, names, reading.digests),
         *_brightness(reading.changes),
         *reading.remarks,
@@ -50,7 +50,8 @@ def _small(counts: Mapping[str, Mapping[str, int]], classes: Sequence[str]) -> l
     return [f"classes with fewer than {FEW} images decide little: {enumerated(small, 5)}"]
 
 
-def _leaks(names: Sequence[str], digests: Sequence[str], members: Mapping[str, Sequence[int]]) -> list[str]:
+def leaks(names: Sequence[str], digests: Sequence[str], members: Mapping[str, Sequence[int]]) -> list[str]:
+    """Which images are in two splits, as sentences."""
     found: list[str] = []
     for first, second in combinations(members, 2):
         seen = {digests[position]: position for position in reversed(members[first])}

@@ -72,8 +72,12 @@ def read_layout(root: Path) -> Layout:
     return Layout(tuple(classes), files, tuple(ignored), tuple(sorted(nested)))
 
 
-def check_folder(root: Path) -> None:
+def check_folder(root: Path, wanted: str = "one folder of images a class") -> None:
     """Refuse what is not a folder with something in it.
+
+    Args:
+        root: What was given.
+        wanted: What should have been given, as the end of "give a folder that holds ...".
 
     Raises:
         DataError: With what it is instead.
@@ -82,16 +86,11 @@ def check_folder(root: Path) -> None:
         is_folder = stat.S_ISDIR(root.stat().st_mode)
     except (OSError, ValueError) as error:
         problem = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be reached ({error})"
-        raise DataError(
-            f"{shown(str(root))} {problem}: give a folder that holds one folder of images a class"
-        ) from error
+        raise DataError(f"{shown(str(root))} {problem}: give a folder that holds {wanted}") from error
     if not is_folder:
-        raise DataError(
-            f"{shown(str(root))} is a file: give a folder that holds one folder of images a class; "
-            "unpack an archive first"
-        )
+        raise DataError(f"{shown(str(root))} is a file: give a folder that holds {wanted}; unpack an archive first")
     if not _listed(root):
-        raise DataError(f"{shown(str(root))} is empty: it should hold one folder of images a class")
+        raise DataError(f"{shown(str(root))} is empty: it should hold {wanted}")
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

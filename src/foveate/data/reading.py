@@ -103,11 +103,11 @@ def read_images(
     Raises:
         DataError: If ``stop`` and a file that should be an image cannot be used.
     """
-    reader = _Reader(root, stop)
+    reader = Reader(root, stop)
     changes: Counter[str] = Counter()
     digests: dict[str, str] = {}
     lengths: list[int] = []
-    with _remarks() as remarks:
+    with collected_remarks() as remarks:
         with closing(reader.each(shorter_side, names)) as headers:
             sides = dict(headers)
         if size is None:
@@ -151,7 +151,7 @@ def default_size(sides: Sequence[int]) -> int:
     return max(SMALLEST_DEFAULT, min(LARGEST_DEFAULT, median // STEP * STEP))
 
 
-class _Reader:
+class Reader:
     """Does something with every file, and sets those apart where it cannot be done."""
 
     def __init__(self, root: Path, stop: bool) -> None:
@@ -178,7 +178,7 @@ class _Reader:
         try:
             for done, (name, result) in enumerate(zip(names, pool.map(attempt, names), strict=True), 1):
                 if isinstance(result, UnusableImageError):
-                    self._leave_out(name, result)
+                    self.leave_out(name, result)
                 else:
                     yield name, result
                 if progress is not None:
@@ -186,7 +186,12 @@ class _Reader:
         finally:  # Ctrl-C, too, ends it after the images in hand
             pool.shutdown(cancel_futures=True)
 
-    def _leave_out(self, name: str, reason: UnusableImageError) -> None:
+    def leave_out(self, name: str, reason: UnusableImageError) -> None:
+        """Set a file apart.
+
+        Raises:
+            DataError: If it should be an image, and that is to stop everything.
+        """
         meant = name in self.identified or MEANT_AS_IMAGE.search(name) is not None
         if meant and self.stop:
             raise DataError(f"{shown(str(self.root / name))} {reason}") from reason
@@ -194,7 +199,7 @@ class _Reader:
 
 
 @contextmanager
-def _remarks() -> Generator[list[str]]:
+def collected_remarks() -> Generator[list[str]]:
     """Collect what Pillow warns about, the pixel limit excepted: there is one of our own."""
     from PIL import Image
 

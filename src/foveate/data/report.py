@@ -84,8 +84,8 @@ class DataReport:
         size = "×".join(map(str, self.shape))
         lines = [f"{self.name}: {images:,} images of {len(self.classes)} classes, each {size}", f"split: {self.split}"]
         lines += self._table()
-        lines += _left_out("skipped", self.skipped)
-        lines += _left_out("ignored", self.ignored)
+        lines += left_out("skipped", self.skipped)
+        lines += left_out("ignored", self.ignored)
         lines += [f"converted: {count:,} × {change}" for change, count in self.conversions.items()]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return lines
@@ -130,7 +130,13 @@ def enumerated(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(listed[:most]) + more
 
 
-def _left_out(title: str, files: tuple[LeftOut, ...]) -> list[str]:
+def left_out(title: str, files: tuple[LeftOut, ...]) -> list[str]:
+    """Lines about files that were left out, the first few of them by name.
+
+    Example:
+        >>> left_out("skipped", (LeftOut("1.jpg", "is empty"),))
+        ['skipped: 1 file', '  1.jpg is empty']
+    """
     if not files:
         return []
     lines = [f"{title}: {len(files):,} file{'s' if len(files) > 1 else ''}"]
