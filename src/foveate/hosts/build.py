@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -68,9 +69,14 @@ def build(
 
 
 def build_with_head(
-    name: str, *, classes: int, in_channels: int = 3, weights: str | Path | None = None
+    name: str,
+    *,
+    classes: int,
+    in_channels: int = 3,
+    weights: str | Path | None = None,
+    families: Mapping[str, Family] = _FAMILIES,
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The same, and the keys of a head that the weights did not have: it is random.
+    """The same, of other families if given, and the keys of a head that the weights did not have: it is random.
 
     Example:
         >>> build_with_head("foveate/resnet8", classes=5)[1]
@@ -78,7 +84,7 @@ def build_with_head(
     """
     check_at_least("classes", classes, 1)
     check_at_least("in_channels", in_channels, 1)
-    family, model = _find(name)
+    family, model = find(name, families)
     if weights is None:
         return family.fresh(model, classes, in_channels), ()
     if isinstance(weights, Path) or weights.endswith(SUFFIXES):
@@ -95,16 +101,21 @@ def build_with_head(
     return host, load_weights(host, offered, head=head, source=source)
 
 
-def _find(name: str) -> tuple[Family, str]:
+def find(name: str, families: Mapping[str, Family]) -> tuple[Family, str]:
+    """The family of a network, and its name there.
+
+    Raises:
+        OptionError: If there is none, with the nearest.
+    """
     source, slash, model = name.partition("/")
     if not slash:
-        found = [f"{source}/{name}" for source, family in _FAMILIES.items() if _has(family, name)]
-        advice = f"did you mean {' or '.join(found)}?" if found else f"the sources are {', '.join(_FAMILIES)}"
+        found = [f"{source}/{name}" for source, family in families.items() if _has(family, name)]
+        advice = f"did you mean {' or '.join(found)}?" if found else f"the sources are {', '.join(families)}"
         raise OptionError(f"a host is called source/name, not '{name}'; {advice}")
-    if source not in _FAMILIES:
-        raise OptionError(f"there are no hosts from '{source}'; {nearest(source, _FAMILIES)}")
-    _FAMILIES[source].check(model)
-    return _FAMILIES[source], model
+    if source not in families:
+        raise OptionError(f"there are no hosts from '{source}'; {nearest(source, families)}")
+    families[source].check(model)
+    return families[source], model
 
 
 def _has(family: Family, name: str) -> bool:

@@ -49,8 +49,12 @@ class Bottleneck(nn.Module):
         return F.relu(out + shortcut)
 
 
-def deep_stem(in_channels: int = 3) -> nn.Sequential:
-    """Three 3×3 convolutions, 64, 64 and 128 channels, where the plain network has one 7×7; then the pooling.
+def deep_stem(in_channels: int = 3, width: int = 64) -> nn.Sequential:
+    """Three 3×3 convolutions where the plain network has one 7×7; then the pooling.
+
+    Args:
+        in_channels: Channels of the images.
+        width: Channels of the first two convolutions; the third has twice as many.
 
     Example:
         >>> import torch
@@ -58,7 +62,7 @@ def deep_stem(in_channels: int = 3) -> nn.Sequential:
         torch.Size([1, 128, 17, 17])
     """
     layers: list[nn.Module] = []
-    for inputs, outputs, stride in ((in_channels, 64, 2), (64, 64, 1), (64, 128, 1)):
+    for inputs, outputs, stride in ((in_channels, width, 2), (width, width, 1), (width, 2 * width, 1)):
         convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.MaxPool2d(3, stride=2, padding=1))

@@ -16,7 +16,8 @@ class PSANetHost(nn.Module):
 
     The backbone keeps an eighth of the resolution. The attention's update is concatenated to its 2,048
     channels, and a classifier gives every position its logits, which are resized to the image. While it
-    trains, an auxiliary head classifies the third stage's features.
+    trains, an auxiliary head classifies the third stage's features. With another ``width`` than the published
+    one all channels are fewer or more by that factor.
 
     The names of its parts are the authors', so that a file in their layout loads:
     ``load_weights(net, read_weights("train_epoch_100.pth"))``.
@@ -28,14 +29,13 @@ class PSANetHost(nn.Module):
         layers: Of the residual network: 50, 101 or 152.
         classes: Logits for every position.
         size: Height and width of the images that it trains on, or one number for both. The masks are made
-        for it:
-            465 on ADE20K and VOC 2012, 705 on Cityscapes.
+            for it: 465 on ADE20K and VOC 2012, 705 on Cityscapes.
         psa: Options of the mechanism ``psanet``, as text (``"psanet:branches=collect"``) or a spec;
-        ``None`` leaves
-            the attention out, which is the paper's baseline.
+            ``None`` leaves the attention out, which is the paper's baseline.
         dropout: The share of channels that is dropped before the last layer of each head.
         zoom: What the logits' resolution, an eighth of the image's, is multiplied by: 1, 2, 4 or 8.
         auxiliary: Whether it has the auxiliary head.
+        width: Channels of its first convolution, of which all other channels are multiples; 64 as published.
 
     Attributes:
         input_shape: Channels, height and width of the images that it trains on.
@@ -67,31 +67,33 @@ class PSANetHost(nn.Module):
         dropout: float = 0.1,
         zoom: int = 8,
         auxiliary: bool = True,
+        width: int = 64,
     ) -> None:
         super().__init__()
         check_choice("layers", layers, BLOCKS)
         check_choice("zoom", zoom, (1, 2, 4, 8))
         check_at_least("classes", classes, 1)
+        check_at_least("width", width, 1)
         check_bool("auxiliary", auxiliary)
-        height, width = (size, size) if isinstance(size, int) else size
-        _check_size(height, width)
+        rows, columns = (size, size) if isinstance(size, int) else size
+        _check_size(rows, columns)
         self.zoom = zoom
-        self.input_shape = (3, height, width)
+        self.input_shape = (3, rows, columns)
         blocks = BLOCKS[layers]
-        self.layer0 = deep_stem()
-        self.layer1 = stage(128, 64, blocks[0])
-        self.layer2 = stage(256, 128, blocks[1], stride=2)
-        self.layer3 = stage(512, 256, blocks[2], dilation=2)
-        self.layer4 = stage(1024, 512, blocks[3], dilation=4)
+        self.layer0 = deep_stem(width=width)
+        self.layer1 = stage(2 * width, width, blocks[0])
+        self.layer2 = stage(4 * width, 2 * width, blocks[1], stride=2)
+        self.layer3 = stage(8 * width, 4 * width, blocks[2], dilation=2)
+        self.layer4 = stage(16 * width, 8 * width, blocks[3], dilation=4)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         self.psa = None
         if psa is not None:
             chosen = _concatenating(psa)
-            self.psa = create(chosen, 2048, size=((height - 1) // 8 + 1, (width - 1) // 8 + 1))
-        self.cls = _head(2048 if psa is None else 4096, 512, classes, dropout)
-        self.aux = _head(1024, 256, classes, dropout) if auxiliary else None
+            self.psa = create(chosen, 32 * width, size=((rows - 1) // 8 + 1, (columns - 1) // 8 + 1))
+        self.cls = _head((32 if psa is None else 64) * width, 8 * width, classes, dropout)
+        self.aux = _head(16 * width, 4 * width, classes, dropout) if auxiliary else None
 
     def forward(
         self, x: Float[Tensor, "b 3 h w"]
