@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -29,6 +29,8 @@ class Family(Protocol):
         """The network with published weights, with the number of classes that they have."""
         ...
 
+
+F = TypeVar("F", bound=Family)
 
 _FAMILIES: dict[str, Family] = {"foveate": ours, "timm": timm_models, "torchvision": torchvision_models}
 
@@ -101,7 +103,7 @@ def build_with_head(
     return host, load_weights(host, offered, head=head, source=source)
 
 
-def find(name: str, families: Mapping[str, Family]) -> tuple[Family, str]:
+def find(name: str, families: Mapping[str, F]) -> tuple[F, str]:
     """The family of a network, and its name there.
 
     Raises:

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from foveate.errors import OptionError, check_at_least
 from foveate.hosts import smp_models, torchvision_segmenters
-from foveate.hosts.build import build_with_head, find
+from foveate.hosts.build import Family, build_with_head, find
 from foveate.hosts.our_segmenters import OurSegmenters, as_ours
 from foveate.hosts.weights import SUFFIXES, load_weights, read_weights
 
 CLASSIFIERS = ("fc.", "classifier.", "head.")
 LARGEST_USUAL = 256
+
+
+class Segmenters(Family, Protocol):
+    """A source of networks that segment: what begins the keys of their backbones, and one with published weights."""
+
+    @property
+    def BACKBONE(self) -> str:  # noqa: N802 (a constant of the modules)
+        """What their keys begin with."""
+        ...
+
+    def with_backbone(self, name: str, classes: int, in_channels: int) -> nn.Module:
+        """The network, random but for its backbone."""
+        ...
 
 
 def build_segmenter(
@@ -59,7 +72,7 @@ def build_segmenter(
     check_at_least("classes", classes, 1)
     check_at_least("in_channels", in_channels, 1)
     ours = OurSegmenters(crop, width, psa)
-    families: dict[str, Any] = {"foveate": ours, "smp": smp_models, "torchvision": torchvision_segmenters}
+    families: dict[str, Segmenters] = {"foveate": ours, "smp": smp_models, "torchvision": torchvision_segmenters}
     family, model = find(name, families)
     if width is not None and family is not ours:
         raise OptionError(f"{name} has no width that can be chosen: leave it out")

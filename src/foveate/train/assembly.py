@@ -158,7 +158,7 @@ def assembled(
         start=start,
         options=dict(options or {}),
     )
-    return replace(found, options=asdict(kind.settled(data, found.chosen())))
+    return replace(found, options=asdict(kind.settled(data, found.chosen(), found.host)))
 
 
 __all__ = ["Assembly", "assembled", "load_model", "save_model"]

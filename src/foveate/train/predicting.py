@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from foveate.data.decode import UnusableImageError, decode, require_pillow
 from foveate.errors import DataError
 from foveate.explain import overlay, record
+from foveate.explain.record import Recording
 from foveate.files import write_atomically
-from foveate.surgery import attached
+from foveate.surgery.attached import find_attention
 from foveate.train.assembly import load_model
 from foveate.train.drawing import enlarged, grey, write_picture
 
@@ -48,6 +50,7 @@ def predict(
     network, assembly = load_model(checkpoint)
     kind, options, out = assembly.kind, assembly.chosen(), Path(out)
     files = files_of(images)
+    looks = attention and any(find_attention(network))  # PSANet has attention of its own
     said: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     for done, (name, path) in enumerate(files.items(), 1):
@@ -58,14 +61,14 @@ def predict(
             continue
         pixels = grey(pixels) if assembly.channels == 1 else pixels
         stem = _stem(name)
-        with record(network) as maps:
+        with record(network) if looks else nullcontext() as maps:
             answer = kind.say(network, pixels, assembly.classes, options)
         said[name] = {**answer.content, "picture": f"{stem}.png"}
         write_picture(out / f"{stem}.png", answer.picture)
         if answer.mask is not None:
             write_picture(out / f"{stem}.mask.png", answer.mask[None])
             said[name]["mask"] = f"{stem}.mask.png"
-        if attention and attached(network) and (heat := last_emphasis(maps)) is not None:
+        if maps is not None and (heat := last_emphasis(maps, answer.merge)) is not None:
             write_picture(out / f"{stem}.attention.png", overlay(enlarged(pixels), heat, diverging=True))
             said[name]["attention"] = f"{stem}.attention.png"
         if progress is not None:
@@ -78,10 +81,17 @@ def predict(
     return found
 
 
-def last_emphasis(maps: Any) -> torch.Tensor | None:
-    """How the last attended place that had more than one position changed each, of the first image."""
-    heats = [heat[0] for heat in maps.emphasis.values() if heat.ndim == 3 and heat[0].numel() > 1]
-    return heats[-1] if heats and bool(torch.isfinite(heats[-1]).all()) else None
+def last_emphasis(maps: Recording, merge: Callable[[torch.Tensor], torch.Tensor] | None = None) -> torch.Tensor | None:
+    """How the last attended place that had more than one position changed each, of the first image.
+
+    Args:
+        maps: What was recorded.
+        merge: What makes one map where the image went through the network in parts.
+    """
+    heats = [heat for heat in maps.emphasis.values() if heat.ndim == 3 and heat[0].numel() > 1]
+    if not heats or not bool(torch.isfinite(heats[-1]).all()):
+        return None
+    return heats[-1][0] if merge is None else merge(heats[-1][:, None])[0]
 
 
 def files_of(images: Iterable[str | Path]) -> dict[str, Path]:

@@ -117,7 +117,7 @@ def train(
     out = Path(out)
     kind = kind_of(work)
     chosen = dict(settings or {})
-    recipe, options = split_settings(work, chosen)
+    recipe, options = split_settings(work, chosen, host)
     reading = kind.options(**options)
     samples = kind.data(None if data is None else Path(data), reading, seed=seed)
     if on_data is not None and first_process():
@@ -171,8 +171,8 @@ def resume(out: str | Path, *, on_data: Callable[[Data], None] | None = None, **
     )
 
 
-def split_settings(work: str, settings: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe, and the options of the work, from settings by name.
+def split_settings(work: str, settings: Mapping[str, Any], host: str | None = None) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe, and the options of the work, from settings by name; what is not set is as usual for the network.
 
     Raises:
         OptionError: If a name is neither, or a value cannot work.
@@ -188,7 +188,8 @@ def split_settings(work: str, settings: Mapping[str, Any]) -> tuple[Recipe, dict
     for name in settings:
         if name not in of_recipe | of_work:
             raise OptionError(f"{work} has no setting '{name}'; {nearest(name, sorted(of_recipe | of_work))}")
-    recipe = Recipe(**{**kind.usual, **{name: value for name, value in settings.items() if name in of_recipe}})
+    usual = kind.usual_of(kind.host if host is None else host)
+    recipe = Recipe(**{**usual, **{name: value for name, value in settings.items() if name in of_recipe}})
     return recipe, {name: value for name, value in settings.items() if name in of_work}
 
 

@@ -51,7 +51,7 @@ class _Classification(Kind[ClassificationOptions]):
             else image_folder(path, size=options.size, on_error=options.on_error, seed=seed)
         )
 
-    def settled(self, data: Data, options: ClassificationOptions) -> ClassificationOptions:
+    def settled(self, data: Data, options: ClassificationOptions, host: str) -> ClassificationOptions:  # noqa: ARG002
         return replace(options, size=int(data.train[0][0].shape[1]))
 
     def network(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -80,11 +80,14 @@ class Said:
         content: Ready for JSON.
         picture: The image with what was said drawn on it, RGB.
         mask: The class of each pixel, where the work is one of masks; a file of its own.
+        merge: What makes one map of what was recorded of several passes through the network, ``(passes, 1, h, w)`` of
+            any size, where the image went through it in parts.
     """
 
     content: Mapping[str, Any]
     picture: UInt8[Tensor, "3 h w"]
     mask: UInt8[Tensor, "h w"] | None = None
+    merge: Callable[[Tensor], Tensor] | None = None
 
 
 class Kind(ABC, Generic[Options]):
@@ -102,12 +105,16 @@ class Kind(ABC, Generic[Options]):
     options: ClassVar[type[Any]]
     usual: ClassVar[Mapping[str, Any]]
 
+    def usual_of(self, host: str) -> Mapping[str, Any]:  # noqa: ARG002
+        """What of the recipe differs from its usual values, for a network."""
+        return self.usual
+
     @abstractmethod
     def data(self, path: Path | None, options: Options, *, seed: int) -> Data:
         """Read a person's data, or the embedded sample."""
 
-    def settled(self, data: Data, options: Options) -> Options:  # noqa: ARG002
-        """The options, with what was left open taken from the data."""
+    def settled(self, data: Data, options: Options, host: str) -> Options:  # noqa: ARG002
+        """The options, with what was left open taken from the data and the network's name."""
         return options
 
     @abstractmethod
