@@ -75,6 +75,17 @@ def shorter_side(path: Path) -> int:
         return min(image.size)
 
 
+def stored_frame(path: Path) -> tuple[int, int, int]:
+    """Height and width as they are stored, and the number by which EXIF says how to turn it: 1 for not at all.
+
+    Raises:
+        UnusableImageError: If it is not an image that can be read here, or one with too many pixels.
+    """
+    with _opened(path) as image:
+        turn = image.getexif().get(ORIENTATION, 1)
+        return image.height, image.width, turn if turn in range(2, 9) else 1
+
+
 def decode(path: Path, size: int | None) -> Decoded:
     """Decode a file, turn it as its EXIF data says, make it RGB, and cut out the centre square at ``size``.
 

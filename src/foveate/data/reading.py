@@ -43,9 +43,9 @@ class ImageFiles:
     root: Path
     names: tuple[str, ...]
     digests: tuple[str, ...]
-    size: int
+    size: int | None  # of the centre square; the whole image at its own size if None
 
-    def __getitem__(self, index: int, /) -> UInt8[Tensor, "3 size size"]:
+    def __getitem__(self, index: int, /) -> UInt8[Tensor, "3 h w"]:
         """Decode one.
 
         Raises:
@@ -156,7 +156,7 @@ class Reader:
 
     def __init__(self, root: Path, stop: bool) -> None:
         self.root, self.stop = root, stop
-        self.identified: Set[str] = frozenset()
+        self.identified: Set[str] = frozenset()  # meant as images, whatever they are called
         self.skipped: list[LeftOut] = []
         self.ignored: list[LeftOut] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -130,8 +130,8 @@ def enumerated(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(listed[:most]) + more
 
 
-def left_out(title: str, files: tuple[LeftOut, ...]) -> list[str]:
-    """Lines about files that were left out, the first few of them by name.
+def left_out(title: str, files: Sequence[LeftOut], noun: tuple[str, str] = ("file", "files")) -> list[str]:
+    """Lines about what was left out, the first few of it by name.
 
     Example:
         >>> left_out("skipped", (LeftOut("1.jpg", "is empty"),))
@@ -139,7 +139,7 @@ def left_out(title: str, files: tuple[LeftOut, ...]) -> list[str]:
     """
     if not files:
         return []
-    lines = [f"{title}: {len(files):,} file{'s' if len(files) > 1 else ''}"]
+    lines = [f"{title}: {len(files):,} {noun[len(files) > 1]}"]
     lines += [f"  {file}" for file in files[:SHOWN_FILES]]
     if len(files) > SHOWN_FILES:
         lines.append(f"  and {len(files) - SHOWN_FILES:,} more")
