@@ -69,6 +69,7 @@ def predict(
             write_picture(out / f"{stem}.mask.png", answer.mask[None])
             said[name]["mask"] = f"{stem}.mask.png"
         if maps is not None and (heat := last_emphasis(maps, answer.merge)) is not None:
+            heat = kind.on_picture(heat, network, pixels)
             write_picture(out / f"{stem}.attention.png", overlay(enlarged(pixels), heat, diverging=True))
             said[name]["attention"] = f"{stem}.attention.png"
         if progress is not None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from foveate.errors import OptionError, nearest
@@ -140,6 +140,15 @@ class Kind(ABC, Generic[Options]):
     @abstractmethod
     def say(self, network: nn.Module, pixels: UInt8[Tensor, "c h w"], classes: Sequence[str], options: Options) -> Said:
         """What a trained network says of one image."""
+
+    def on_picture(
+        self,
+        heat: Float[Tensor, "h w"],
+        network: nn.Module,  # noqa: ARG002
+        pixels: UInt8[Tensor, "c h w"],  # noqa: ARG002
+    ) -> Float[Tensor, "h w"]:
+        """The part of a map of positions that lies on the image, where the network sees more than the image."""
+        return heat
 
 
 def kind_of(name: str) -> Kind[Any]:
