@@ -70,7 +70,9 @@ def build_detector(
     check_at_least("largest", sides["max_size"], size)
     own = source == "torchvision" and model in names()
     if own:
-        options: dict[str, Any] = {} if model.startswith("ssd") else sides
+        options: dict[str, Any] = {} if model.startswith("ssd") else dict(sides)
+        if model.startswith("fcos"):
+            options["head"] = _precise_head(CHANNELS[source], classes + 1)
         make = getattr(_package(), model)
         network: nn.Module = make(weights=None, weights_backbone=None, num_classes=classes + 1, **options)
     else:
@@ -141,7 +143,14 @@ def _composed(name: str, classes: int, channels: int, sides: Mapping[str, int]) 
         "retinanet": detection.RetinaNet,
         "fcos": detection.FCOS,
     }
-    return build[found[1]](backbone, num_classes=classes + 1, **sides)
+    head = {"head": _precise_head(channels, classes + 1)} if found[1] == "fcos" else {}
+    return build[found[1]](backbone, num_classes=classes + 1, **sides, **head)
+
+
+def _precise_head(channels: int, classes: int) -> nn.Module:
+    from foveate.hosts.fcos_head import PreciseHead
+
+    return PreciseHead(channels, 1, classes)
 
 
 def _pyramid(name: str, channels: int, extra: Any, *, finest: int) -> nn.Module:

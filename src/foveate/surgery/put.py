@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -18,7 +19,7 @@ def put(
     model: nn.Module,
     spec: Spec,
     *,
-    at: str | None = None,
+    at: str | Sequence[str] | None = None,
     start: Literal["identity", "paper"] = "identity",
     example: Any = None,
 ) -> nn.Module:

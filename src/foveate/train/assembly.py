@@ -32,7 +32,7 @@ class Assembly:
         work: The kind of work, such as ``"segmentation"``.
         host: The network, by name.
         attention: What is attached to it, as a spec; ``None`` for nothing.
-        at: Where; where it usually acts, if ``None``.
+        at: Where, several places with commas between them; where it usually acts, if ``None``.
         start: How attention starts.
         classes: What the network tells apart.
         channels: Of its images.
@@ -68,7 +68,8 @@ class Assembly:
                 torch.manual_seed(generator("attention", seed).initial_seed())
                 example = kind.example(self.channels, options)
                 start: Any = self.start
-                put(network, parse(self.attention), at=self.at, start=start, example=example)
+                at = None if self.at is None else [one.strip() for one in self.at.split(",")]
+                put(network, parse(self.attention), at=at, start=start, example=example)
         return network, new
 
     def chosen(self) -> Any:

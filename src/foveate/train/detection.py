@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
@@ -104,7 +105,9 @@ class ObjectDetection(Task):
         """Average precision, of validation alone: nothing is found in training."""
         if split != VALIDATION:
             return {}
-        metric = MeanAveragePrecision(class_metrics=True, backend="pycocotools")
+        # COCO's own thresholds: those that torchmetrics makes are single-precision, and miss a recall of just 0.2
+        overlaps, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
+        metric = MeanAveragePrecision("xyxy", "bbox", overlaps, recalls, class_metrics=True, backend="pycocotools")
         metric.warn_on_many_detections = False
         return {"precision": metric}
 

@@ -41,7 +41,7 @@ class DetectionOptions:
     largest: int | None = None
     frozen_norms: bool = False
     on_error: Literal["skip", "stop"] = "skip"
-    score: float = 0.4
+    score: float = 0.5
     zoom: float = 0.2
     colours: float = 0.2
     crop: bool = False
