@@ -1,0 +1,93 @@
+"""Medical data: three splits of images with their targets, and what is known of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from foveate.data.medical_cases import Case, Shelf
+from foveate.data.medical_report import MedicalReport
+
+Task = Literal["segmentation", "classification"]
+
+
+class Target(NamedTuple):
+    """What is to be said of a case.
+
+    Attributes:
+        truth: The class of each position, int64 ``([d,] h, w)``, or that of the patient, int64 without axes.
+        spacing: Distance of neighbours along each axis, in mm, or 1 where nobody says.
+        subject: The patient's number in the data.
+    """
+
+    truth: Tensor
+    spacing: tuple[float, ...]
+    subject: int
+
+
+class Cases(Dataset[tuple[Tensor, Target]]):
+    """One split: images and what is to be said of them.
+
+    Attributes:
+        names: A path relative to the data's folder each, and the slice where it is one of a volume.
+        subjects: Whom each is of.
+    """
+
+    def __init__(self, shelf: Shelf, cases: Sequence[Case], subjects: Sequence[str], numbers: Sequence[int]) -> None:
+        self._shelf, self._cases, self._numbers = shelf, tuple(cases), tuple(numbers)
+        self.names, self.subjects = tuple(case.name for case in cases), tuple(subjects)
+
+    def __len__(self) -> int:
+        """How many cases."""
+        return len(self._cases)
+
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "c ..."], Target]:
+        """An image, float32 ``(c, [d,] h, w)``, the caller's own to change, and its target.
+
+        Raises:
+            DataError: If it is read on demand and its file is no longer what it was.
+        """
+        case = self._cases[index]
+        image, truth = self._shelf.get(case)
+        return image, Target(truth, case.spacing or (1.0,) * (image.ndim - 1), self._numbers[index])
+
+
+@dataclass(frozen=True)
+class Medical:
+    """Medical images, each with a mask or its patient's class.
+
+    Attributes:
+        name: Of the data, for people.
+        task: ``"segmentation"`` or ``"classification"``.
+        classes: What each number stands for; in masks 0 is the background.
+        dimensions: 2 or 3.
+        train: To learn from.
+        validation: To choose by.
+        test: To look at once.
+        unit: Of spacings: ``"mm"``, or ``"pixels"`` where a file does not say.
+        fingerprint: Changes with the images, the splits and whatever else changes a voxel.
+        report: What was left out or changed on the way in.
+    """
+
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    dimensions: int
+    train: Cases
+    validation: Cases
+    test: Cases
+    unit: Literal["mm", "pixels"]
+    fingerprint: str
+    report: MedicalReport
+
+
+def fingerprint_of(settings: str, cases: Sequence[Case], splits: Sequence[str]) -> str:
+    """A hash of every case's name, content, target and split, and of what decides what becomes of them."""
+    lines = [f"{case.name}\0{case.digest}\0{case.label}\0{split}" for case, split in zip(cases, splits, strict=True)]
+    return hashlib.sha256("\n".join((settings, *lines)).encode("utf-8", "surrogateescape")).hexdigest()
