@@ -151,7 +151,7 @@ def assembled(
     spec = None if attention is None else str(parse(attention))
     found = Assembly(
         work=work,
-        host=kind.host if host is None else host,
+        host=kind.usual_host(kind.options(**(options or {}))) if host is None else host,
         classes=tuple(data.classes),
         channels=kind.channels(data, weights),
         attention=spec,

@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 
-from foveate.data.decode import UnusableImageError, decode, require_pillow
+from foveate.data.decode import UnusableImageError, require_pillow
 from foveate.errors import DataError
 from foveate.explain import overlay, record
 from foveate.explain.record import Recording
 from foveate.files import write_atomically
 from foveate.surgery.attached import find_attention
 from foveate.train.assembly import load_model
-from foveate.train.drawing import enlarged, grey, write_picture
-
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".jp2", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+from foveate.train.drawing import enlarged, write_picture
+from foveate.train.kinds.kind import PICTURES
 
 
 def predict(
@@ -49,28 +48,31 @@ def predict(
     require_pillow()
     network, assembly = load_model(checkpoint)
     kind, options, out = assembly.kind, assembly.chosen(), Path(out)
-    files = files_of(images)
+    files = files_of(images, kind.suffixes)
     looks = attention and any(find_attention(network))  # PSANet has attention of its own
     said: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     for done, (name, path) in enumerate(files.items(), 1):
         try:
-            pixels = decode(path, None).pixels
+            pixels = kind.read(path, assembly.channels)
+            with record(network) if looks else nullcontext() as maps:
+                answer = kind.say(network, pixels, assembly.classes, options)
         except UnusableImageError as error:
             skipped[name] = str(error)
             continue
-        pixels = grey(pixels) if assembly.channels == 1 else pixels
         stem = _stem(name)
-        with record(network) if looks else nullcontext() as maps:
-            answer = kind.say(network, pixels, assembly.classes, options)
         said[name] = {**answer.content, "picture": f"{stem}.png"}
         write_picture(out / f"{stem}.png", answer.picture)
         if answer.mask is not None:
             write_picture(out / f"{stem}.mask.png", answer.mask[None])
             said[name]["mask"] = f"{stem}.mask.png"
-        if maps is not None and (heat := last_emphasis(maps, answer.merge)) is not None:
-            heat = kind.on_picture(heat, network, pixels)
-            write_picture(out / f"{stem}.attention.png", overlay(enlarged(pixels), heat, diverging=True))
+        for end, content in answer.files.items():
+            write_atomically(out / f"{stem}.{end}", content, durable=False)
+            said[name].setdefault("files", []).append(f"{stem}.{end}")
+        heat = last_emphasis(maps, answer.merge) if answer.heat is None and maps is not None else answer.heat
+        if looks and heat is not None:
+            seen = pixels if answer.seen is None else answer.seen
+            write_picture(out / f"{stem}.attention.png", overlay(enlarged(seen), heat, diverging=True))
             said[name]["attention"] = f"{stem}.attention.png"
         if progress is not None:
             progress(done, len(files))
@@ -95,7 +97,7 @@ def last_emphasis(maps: Recording, merge: Callable[[torch.Tensor], torch.Tensor]
     return heats[-1][0] if merge is None else merge(heats[-1][:, None])[0]
 
 
-def files_of(images: Iterable[str | Path]) -> dict[str, Path]:
+def files_of(images: Iterable[str | Path], suffixes: tuple[str, ...] = PICTURES) -> dict[str, Path]:
     """The files, by the names they are known by; folders are looked through.
 
     Raises:
@@ -105,7 +107,7 @@ def files_of(images: Iterable[str | Path]) -> dict[str, Path]:
     for given in images:
         path = Path(given)
         if path.is_dir():
-            inside = sorted(one for one in path.rglob("*") if one.is_file() and one.suffix.lower() in SUFFIXES)
+            inside = sorted(one for one in path.rglob("*") if one.is_file() and one.name.lower().endswith(suffixes))
             found.update((str(one.relative_to(path)), one) for one in inside)
         elif path.is_file():
             found[path.name] = path
@@ -118,4 +120,9 @@ def files_of(images: Iterable[str | Path]) -> dict[str, Path]:
 
 def _stem(name: str) -> str:
     """A name for files in one folder, whatever the picture's own path was."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in str(Path(name).with_suffix(""))).strip(".") or "_"
+    return (
+        "".join(
+            c if c.isalnum() or c in "-_." else "_" for c in str(Path(name.removesuffix(".gz")).with_suffix(""))
+        ).strip(".")
+        or "_"
+    )

@@ -139,18 +139,18 @@ class _Detection(Kind[DetectionOptions]):
                 for name, score, box in zip(names, scores, things["boxes"].tolist(), strict=True)
             ],
         }
-        return Said(content, with_boxes(large, things["boxes"] * times, things["labels"], texts))
+        picture = with_boxes(large, things["boxes"] * times, things["labels"], texts)
+        return Said(content, picture, merge=lambda heats: unpadded(heats, network, rgb(pixels)))
 
-    def on_picture(
-        self, heat: Float[Tensor, "h w"], network: nn.Module, pixels: UInt8[Tensor, "c h w"]
-    ) -> Float[Tensor, "h w"]:
-        """Without the padding on the right and below that detectors add to make batches."""
-        transform: Any = network.transform
-        images, _ = transform([rgb(pixels).float() / 255])
-        sides = tuple(images.tensors.shape[-2:])
-        whole = F.interpolate(heat[None, None].float(), sides, mode="bilinear", align_corners=False)[0, 0]
-        height, width = images.image_sizes[0]
-        return whole[:height, :width]
+
+def unpadded(heats: Tensor, network: nn.Module, pixels: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 h w"]:
+    """A map of positions without the padding on the right and below that detectors add to make batches."""
+    transform: Any = network.transform
+    images, _ = transform([pixels.float() / 255])
+    sides = tuple(images.tensors.shape[-2:])
+    whole = F.interpolate(heats[:1].float(), sides, mode="bilinear", align_corners=False)[0]
+    height, width = images.image_sizes[0]
+    return whole[:, :height, :width]
 
 
 KIND = _Detection()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -12,11 +12,14 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from foveate.data.decode import decode
 from foveate.errors import OptionError, nearest
+from foveate.train.drawing import grey
 from foveate.train.loader import Samples
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task
 
+PICTURES = (".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".jp2", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 KINDS = ("classification", "segmentation", "detection", "medical")
 Options = TypeVar("Options")
 
@@ -80,14 +83,20 @@ class Said:
         content: Ready for JSON.
         picture: The image with what was said drawn on it, RGB.
         mask: The class of each pixel, where the work is one of masks; a file of its own.
-        merge: What makes one map of what was recorded of several passes through the network, ``(passes, 1, h, w)`` of
-            any size, where the image went through it in parts.
+        merge: What makes one map of what was recorded of the passes through the network, ``(passes, 1, h, w)`` of any
+            size, where that is not of one pass over the whole image.
+        seen: What attention is drawn over; the image itself, if ``None``.
+        heat: What attention did to its positions, where the kind of work tells by itself.
+        files: What is written besides, by the end of the file's name.
     """
 
     content: Mapping[str, Any]
     picture: UInt8[Tensor, "3 h w"]
     mask: UInt8[Tensor, "h w"] | None = None
     merge: Callable[[Tensor], Tensor] | None = None
+    seen: UInt8[Tensor, "c h w"] | None = None
+    heat: Float[Tensor, "h w"] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 class Kind(ABC, Generic[Options]):
@@ -98,12 +107,18 @@ class Kind(ABC, Generic[Options]):
         host: The network that is trained unless another is named.
         options: A frozen dataclass of what can be chosen besides the recipe, each with its usual value.
         usual: What of the recipe differs from its usual values, such as epochs for the embedded sample.
+        suffixes: Ends of the names of files that it reads.
     """
 
     name: ClassVar[str]
     host: ClassVar[str]
     options: ClassVar[type[Any]]
     usual: ClassVar[Mapping[str, Any]]
+    suffixes: ClassVar[tuple[str, ...]] = PICTURES
+
+    def usual_host(self, options: Options) -> str:  # noqa: ARG002
+        """The network that is trained unless another is named."""
+        return self.host
 
     def usual_of(self, host: str) -> Mapping[str, Any]:  # noqa: ARG002
         """What of the recipe differs from its usual values, for a network."""
@@ -137,18 +152,18 @@ class Kind(ABC, Generic[Options]):
     def channels(self, data: Data, weights: str | Path | None) -> int:
         """How many channels the network takes."""
 
-    @abstractmethod
-    def say(self, network: nn.Module, pixels: UInt8[Tensor, "c h w"], classes: Sequence[str], options: Options) -> Said:
-        """What a trained network says of one image."""
+    def read(self, path: Path, channels: int) -> Any:
+        """A new image, for a network of so many channels.
 
-    def on_picture(
-        self,
-        heat: Float[Tensor, "h w"],
-        network: nn.Module,  # noqa: ARG002
-        pixels: UInt8[Tensor, "c h w"],  # noqa: ARG002
-    ) -> Float[Tensor, "h w"]:
-        """The part of a map of positions that lies on the image, where the network sees more than the image."""
-        return heat
+        Raises:
+            UnusableImageError: If it cannot be used.
+        """
+        pixels = decode(path, None).pixels
+        return grey(pixels) if channels == 1 else pixels
+
+    @abstractmethod
+    def say(self, network: nn.Module, pixels: Any, classes: Sequence[str], options: Options) -> Said:
+        """What a trained network says of one image, as :meth:`read` gives it."""
 
 
 def kind_of(name: str) -> Kind[Any]:

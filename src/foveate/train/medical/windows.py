@@ -1,0 +1,47 @@
+"""What a network says of an image of any size, window by window, and what its attention does there."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.data.scans import imported
+from foveate.explain import record
+
+OVERLAP = 0.25
+AT_ONCE = 4
+
+
+def said_of(
+    network: nn.Module, image: Float[Tensor, "1 c ..."], size: tuple[int, ...], *, attention: bool = False
+) -> tuple[Float[Tensor, "1 classes ..."], dict[str, Float[Tensor, ...]]]:
+    """Logits of every position of an image, from overlapping windows that count most in their middle.
+
+    Args:
+        network: From windows to logits.
+        image: Normalised.
+        size: Of the windows; smaller images are padded.
+        attention: Whether to say also how each attended place changed every position's share of feature energy, as
+            :attr:`foveate.explain.record.Recording.emphasis`, laid over the image.
+
+    Returns:
+        Logits, and the changes by place; none where they were not asked for.
+    """
+    inferers, places = imported("monai.inferers"), list[str]()
+
+    def window(x: Tensor) -> tuple[Tensor, ...]:
+        with record(network) if attention else nullcontext() as maps:
+            logits: Tensor = network(x)
+        found = {} if maps is None else maps.emphasis
+        places[:] = [place for place, change in found.items() if change.ndim == x.ndim - 1]
+        mode = "bilinear" if x.ndim == 4 else "trilinear"
+        laid = [F.interpolate(found[place][:, None].to(x), x.shape[2:], mode=mode) for place in places]
+        return (logits, *laid)
+
+    answer: Any = inferers.sliding_window_inference(image, size, AT_ONCE, window, overlap=OVERLAP, mode="gaussian")
+    logits, *changes = answer if isinstance(answer, tuple) else (answer,)
+    return logits, {place: change[0, 0].float().cpu() for place, change in zip(places, changes, strict=True)}
