@@ -98,8 +98,9 @@ def share(hits: int, of: int) -> dict[str, Any]:
     """A share with Wilson's 95 % interval (1927), for counts that are independent.
 
     Example:
-        >>> share(9, 10)
-        {'value': 0.9, 'low': 0.5958499732047615, 'high': 0.9821238134110454, 'hits': 9, 'of': 10}
+        >>> found = share(9, 10)
+        >>> found["value"], round(found["low"], 3), round(found["high"], 3)
+        (0.9, 0.596, 0.982)
     """
     if of == 0:
         return {"value": None, "low": None, "high": None, "hits": 0, "of": 0}

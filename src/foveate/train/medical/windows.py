@@ -24,7 +24,7 @@ def said_of(
     Args:
         network: From windows to logits.
         image: Normalised.
-        size: Of the windows; smaller images are padded.
+        size: Of the windows, all sides alike; smaller images are padded.
         attention: Whether to say also how each attended place changed every position's share of feature energy, as
             :attr:`foveate.explain.record.Recording.emphasis`, laid over the image.
 
@@ -36,7 +36,7 @@ def said_of(
     def window(x: Tensor) -> tuple[Tensor, ...]:
         with record(network) if attention else nullcontext() as maps:
             logits: Tensor = network(x)
-        found = {} if maps is None else maps.emphasis
+        found = {} if maps is None else {place: unfolded(one, x.ndim - 1) for place, one in maps.emphasis.items()}
         places[:] = [place for place, change in found.items() if change.ndim == x.ndim - 1]
         mode = "bilinear" if x.ndim == 4 else "trilinear"
         laid = [F.interpolate(found[place][:, None].to(x), x.shape[2:], mode=mode) for place in places]
@@ -45,3 +45,16 @@ def said_of(
     answer: Any = inferers.sliding_window_inference(image, size, AT_ONCE, window, overlap=OVERLAP, mode="gaussian")
     logits, *changes = answer if isinstance(answer, tuple) else (answer,)
     return logits, {place: change[0, 0].float().cpu() for place, change in zip(places, changes, strict=True)}
+
+
+def unfolded(change: Float[Tensor, "b ..."], axes: int) -> Float[Tensor, "b ..."]:
+    """Changes of the positions of a cube, which mechanisms without an order of positions see as one tall image.
+
+    Example:
+        >>> import torch
+        >>> unfolded(torch.zeros(1, 16, 4), 4).shape
+        torch.Size([1, 4, 4, 4])
+    """
+    side = change.shape[-1]
+    tall = axes == 4 and change.ndim == 3 and change.shape[1] == side * side
+    return change.unflatten(1, (side, side)) if tall else change
