@@ -181,6 +181,15 @@ def test_numbers_of_masks_become_classes_in_their_order(tmp_path: Path) -> None:
         subject_folder(tmp_path)
 
 
+def test_grey_images_among_coloured_ones_are_repeated(tmp_path: Path) -> None:
+    folder_of_subjects(tmp_path, 4)
+    picture(tmp_path / "p2" / "image.png", np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8))
+    data = subject_folder(tmp_path)
+    images = [image for split in (data.train, data.validation, data.test) for image, _ in split]
+    assert {image.shape for image in images} == {(3, 6, 8)}
+    assert data.report.conversions["grey repeated to three channels"] == 3
+
+
 # volumes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,9 @@ def _of_slice(path: Path) -> Any:
 def _header(path: Path) -> Any:
     pydicom = imported("pydicom")
     try:
-        header = pydicom.dcmread(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters of a damaged file becomes a reason
+            header = pydicom.dcmread(path)
         frames, rows, columns = int(header.get("NumberOfFrames", 1) or 1), int(header.Rows), int(header.Columns)
         if "PixelData" not in header:
             raise UnusableImageError("has no pixels")
@@ -142,7 +145,9 @@ def _values(header: Any) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     changes: list[str] = []
     kind = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     try:
-        stored = pixels.pixel_array(header)  # colours come as RGB
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = pixels.pixel_array(header)  # colours come as RGB
         if kind == "MONOCHROME1":
             bits = int(header.BitsStored)
             ends = 2**bits - 1 if int(header.PixelRepresentation) == 0 else -1

@@ -95,6 +95,7 @@ class Shelf:
         if case.plane is not None:
             image = as_picture(image[..., case.plane])
             mask = None if mask is None else as_picture(mask[..., case.plane])
+        image = image.expand(case.shape[0], *image.shape[1:])  # of a grey image among coloured ones
         if mask is None:
             return image.clone(), torch.tensor(-1 if case.label is None else case.label)
         if case.numbers and case.numbers != tuple(range(len(case.numbers))):
@@ -165,7 +166,12 @@ def read_cases(
         raise DataError("volumes and flat images are mixed: choose dimensions=2 to cut volumes into slices")
     if dimensions == 3 and 2 in axes:
         raise DataError("dimensions=3 needs volumes, and some images are flat")
-    if len(channels := {case.shape[0] for case, _ in read}) > 1:
+    channels = {case.shape[0] for case, _ in read}
+    if channels == {1, 3}:
+        grey = [case for case, _ in read if case.shape[0] == 1]
+        changes["grey repeated to three channels"] = len(grey)
+        read = [(replace(case, shape=(3, *case.shape[1:])), scan) for case, scan in read]
+    elif len(channels) > 1:
         raise DataError(f"images have different numbers of channels, {sorted(channels)}: make them alike")
     if masks and len(ids) > MOST_CLASSES:
         raise DataError(

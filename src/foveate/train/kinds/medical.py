@@ -28,7 +28,7 @@ from foveate.train.recipe import Recipe
 from foveate.train.task import Task
 
 LARGEST = {2: 128, 3: 64}
-STEP = 16
+STEP = {"segmentation": 16, "classification": 32}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _Medical(Kind[MedicalOptions]):
     options: ClassVar[type[Any]] = MedicalOptions
     suffixes: ClassVar[tuple[str, ...]] = (*PICTURES, *VOLUMES, ".dcm")
     usual: ClassVar[Mapping[str, Any]] = {
-        "epochs": 20, "batch_size": 4, "learning_rate": 0.01, "optimizer": "adamw", "weight_decay": 1e-2,
+        "epochs": 15, "batch_size": 4, "learning_rate": 0.01, "optimizer": "adamw", "weight_decay": 1e-2,
         "channels_last": False,
     }  # fmt: skip
 
@@ -80,7 +80,8 @@ class _Medical(Kind[MedicalOptions]):
         assert isinstance(data, Medical)  # noqa: S101
         size = options.size
         if size is None:
-            side = -(-max(data.train[0][0].shape[1:]) // STEP) * STEP
+            step = STEP[data.task]
+            side = -(-max(data.train[0][0].shape[1:]) // step) * step
             size = min(max(side, 32), LARGEST[data.dimensions])
         return replace(options, task=data.task, dimensions=data.dimensions, size=size)
 
@@ -127,7 +128,13 @@ class _Medical(Kind[MedicalOptions]):
         if task == "classification":
             return MedicalClassification(network, *samples, recipe, **shared, weighted=options.weighted is not False)
         return MedicalSegmentation(
-            network, *samples, recipe, **shared, foreground=options.foreground, weighted=bool(options.weighted)
+            network,
+            *samples,
+            recipe,
+            **shared,
+            foreground=options.foreground,
+            weighted=bool(options.weighted),
+            unit=data.unit if isinstance(data, Medical) else "mm",
         )
 
     def read(self, path: Path, channels: int) -> Scan:

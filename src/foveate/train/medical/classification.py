@@ -18,6 +18,7 @@ from foveate.data.scans import imported
 from foveate.errors import check_at_least
 from foveate.train.medical.changes import Whole, normalised, resized
 from foveate.train.medical.counting import Rows, balance, share
+from foveate.train.medical.telling import table
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task
 
@@ -129,7 +130,7 @@ class MedicalClassification(Task):
                 "sensitivity": share(int((there & told).sum()), int(there.sum())),
                 "specificity": share(int((~there & ~told).sum()), int((~there).sum())),
             }
-        return {"classes": found, "patients": len(labels)}
+        return {"classes": found, "patients": len(labels), "lines": table(found, "Shares of patients, Wilson's 95 %")}
 
     def prepared_example(self) -> tuple[Tensor]:
         """One image."""

@@ -17,6 +17,7 @@ from foveate.explain.focus import lesion_focus
 from foveate.surgery import attached
 from foveate.train.medical.changes import Crops, normalised
 from foveate.train.medical.counting import Rows, areas, balance, compared, mean, share, silent
+from foveate.train.medical.telling import told
 from foveate.train.medical.windows import said_of
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task
@@ -43,6 +44,7 @@ class MedicalSegmentation(Task):
         foreground: Share of the windows with foreground in their middle.
         weighted: Whether rare classes weigh more in the loss, by the root of how rare they are.
         mirror: Whether windows are mirrored, where the sides of a patient do not matter.
+        unit: Of the samples' spacings.
 
     Raises:
         OptionError: If a number is out of its range.
@@ -66,6 +68,7 @@ class MedicalSegmentation(Task):
         foreground: float = 0.5,
         weighted: bool = False,
         mirror: bool = True,
+        unit: str = "mm",
     ) -> None:
         image, _ = train[0]
         if image.ndim == 4 and recipe.channels_last:
@@ -82,7 +85,7 @@ class MedicalSegmentation(Task):
             to_onehot_y=True, softmax=True, include_background=False
         )
         self.criterion.cross_entropy.weight = weights
-        self._looking = False
+        self.unit, self._looking = unit, False
         self._focus: dict[str, list[tuple[float, int]]] = {}
         self._areas: list[list[tuple[int, int]]] = []
 
@@ -169,7 +172,7 @@ class MedicalSegmentation(Task):
             )
             found[name]["cases_without_it_told"] = share(int((without & (hit + false == 0)).sum()), int(without.sum()))
         focus = {place: mean([v for v, _ in ones], [p for _, p in ones]) for place, ones in self._focus.items()}
-        return {"classes": found, "lesion_focus": focus}
+        return {"classes": found, "lesion_focus": focus, "lines": told(found, focus, self.unit)}
 
     def prepared_example(self) -> tuple[Tensor]:
         """One window."""
