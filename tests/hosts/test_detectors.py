@@ -56,7 +56,9 @@ def test_all_of_torchvisions_detectors_of_boxes_are_known() -> None:
     from torchvision.models import detection
 
     own = {
-        name for name in dir(detection) if name.startswith(("fasterrcnn_", "retinanet_", "fcos_", "ssd300_", "ssdlite320_"))
+        name
+        for name in dir(detection)
+        if name.startswith(("fasterrcnn_", "retinanet_", "fcos_", "ssd300_", "ssdlite320_"))
     }
     assert set(names()) == own
 

@@ -75,15 +75,15 @@ class FrozenHost(pl.Callback):
     def __init__(self, epochs: int) -> None:
         self.epochs, self._frozen = epochs, False
 
-    def on_train_start(self, trainer: Any, pl_module: Task) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Also where a run goes on."""
         self._apply(trainer.current_epoch < self.epochs, pl_module)
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Task) -> None:
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Freeze or free it."""
         self._apply(trainer.current_epoch < self.epochs, pl_module)
 
-    def teardown(self, trainer: Any, pl_module: Task, stage: str) -> None:  # noqa: ARG002
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
         """Leave no network frozen that was not."""
         self._apply(False, pl_module)
 

@@ -61,7 +61,7 @@ class _Detection(Kind[DetectionOptions]):
     def data(self, path: Path | None, options: DetectionOptions, *, seed: int) -> Detection:
         return embedded_scenes(seed) if path is None else box_folder(path, on_error=options.on_error, seed=seed)
 
-    def settled(self, data: Data, options: DetectionOptions) -> DetectionOptions:
+    def settled(self, data: Data, options: DetectionOptions, host: str) -> DetectionOptions:  # noqa: ARG002
         if options.size is not None:
             return options
         sizes: Sequence[tuple[int, int]] = getattr(data.train, "sizes", ())

@@ -76,7 +76,7 @@ class _Medical(Kind[MedicalOptions]):
             on_error=options.on_error, seed=seed,
         )  # fmt: skip
 
-    def settled(self, data: Data, options: MedicalOptions) -> MedicalOptions:
+    def settled(self, data: Data, options: MedicalOptions, host: str) -> MedicalOptions:  # noqa: ARG002
         assert isinstance(data, Medical)  # noqa: S101
         size = options.size
         if size is None:
