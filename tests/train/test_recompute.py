@@ -59,9 +59,7 @@ def test_names_classes_and_copies_are_as_ever() -> None:
     names, classes = list(model.state_dict()), [type(one) for one in model.modules()]
     with recomputed(model):
         assert list(model.state_dict()) == names
-        assert [name for name, _ in model.named_parameters()] == [
-            name for name, _ in attended("cbam").named_parameters()
-        ]
+        assert [name for name, _ in model.named_parameters()] == parameters
         assert all(isinstance(one, own) for one, own in zip(model.modules(), classes, strict=True))
         assert foveate.status(model) == foveate.status(attended("cbam"))
         copy.deepcopy(model)(torch.zeros(2, 3, 16, 16))

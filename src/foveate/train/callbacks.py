@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-
+from foveate.errors import MissingExtraError
 from foveate.surgery import unfreeze_host
 from foveate.train.lightning import pl
+from foveate.train.optimizing import freeze_known
 from foveate.train.task import Task
+
+try:
+    from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+except ImportError as error:
+    raise MissingExtraError(error.name or "pytorch-lightning", "train") from error
 
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
 
@@ -89,7 +94,7 @@ class FrozenHost(pl.Callback):
 
     def _apply(self, freeze: bool, task: Task) -> None:
         if freeze and not self._frozen:
-            task.freeze_known()
+            freeze_known(task.network, task.new)
         elif self._frozen and not freeze:
             unfreeze_host(task.network)
         self._frozen = freeze

@@ -48,7 +48,7 @@ def recomputed(network: nn.Module) -> Generator[None]:
         >>> with recomputed(network):
         ...     network(torch.zeros(1, 3, 32, 32)).sum().backward()
         >>> type(network.layer1[0]).__name__, int(network.layer1[0].bn1.num_batches_tracked)
-        ('BasicBlock', 1)
+        ('Block', 1)
     """
     found = blocks(network)
     if not found:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torchmetrics import Metric
 
 from foveate.files import write_atomically
 from foveate.measure import Conditions, count_macs, count_parameters, inference, measure_latency
 from foveate.surgery import attention_parameters
+from foveate.train.counting import alone
 from foveate.train.fitting import Fitted
 from foveate.train.kinds import Data
 from foveate.train.loader import in_order
@@ -56,24 +55,11 @@ def looked_at(task: Task, samples: Any) -> dict[str, Any]:
     """What the metrics of validation say of other samples, in evaluation mode, on the CPU."""
     task.setup("test")
     task.eval()
-    with torch.no_grad(), _alone(task):
+    with torch.no_grad(), alone(task.metrics):
         batches = in_order(samples, task.recipe.batch_size, task.prepare, task.collate, workers=task.recipe.workers)
         for batch in batches:
             task.look(batch)
         return {**task.read_validation(), **task.details()}
-
-
-@contextmanager
-def _alone(task: Task) -> Generator[None]:
-    """Count without the other processes: where there are several, one writes the report."""
-    before = {one: one.distributed_available_fn for one in task.metrics.modules() if isinstance(one, Metric)}
-    for metric in before:
-        metric.distributed_available_fn = lambda: False
-    try:
-        yield
-    finally:
-        for metric, usual in before.items():
-            metric.distributed_available_fn = usual
 
 
 def gaps(row: Mapping[str, float]) -> dict[str, float]:

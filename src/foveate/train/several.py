@@ -10,13 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 from torch import distributed, nn
 
-from foveate.errors import FoveateError, OptionError
+from foveate.errors import FoveateError, MissingExtraError, OptionError
 from foveate.train.recipe import Recipe
+
+try:
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+    from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
+except ImportError as error:
+    raise MissingExtraError(error.name or "pytorch-lightning", "train") from error
 
 LOST = ("connection closed", "connection reset", "gloo", "nccl", "broken pipe", "socket", "timed out")
 
@@ -133,7 +137,7 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     Example:
         >>> from foveate import hosts
         >>> [type(block).__name__ for block in blocks(hosts.build("foveate/resnet8", classes=10))]
-        ['BasicBlock', 'BasicBlock', 'BasicBlock']
+        ['Block', 'Block', 'Block']
     """
     rows, found = (nn.Sequential, nn.ModuleList, nn.ModuleDict), []
     inside = [(network, False)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from foveate.data.chance import generator
 from foveate.errors import FoveateError, MissingExtraError
-from foveate.surgery import freeze_host, parameter_groups
+from foveate.train.counting import count_on, counted
 from foveate.train.loader import Batches, Epochs, Samples, in_order
+from foveate.train.optimizing import optimizer_of
 from foveate.train.recipe import Recipe
 from foveate.train.several import shard
 
@@ -223,43 +224,21 @@ class Task(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Groups of parameters with a learning rate each, and a schedule for all of them."""
-        recipe = self.recipe
-        groups = parameter_groups(
-            self.network,
-            lr=recipe.learning_rate,
-            attention_lr=recipe.learning_rate * recipe.attention_rate,
-            weight_decay=recipe.weight_decay,
-        )
-        if recipe.attention_decay is not None:
-            for group in groups:
-                if group["name"] == "attention":
-                    group["weight_decay"] = recipe.attention_decay
-        groups = _new_apart(self.network, groups, self.new, recipe.learning_rate * recipe.new_rate)
-        made = (
-            torch.optim.AdamW(groups, lr=recipe.learning_rate)
-            if recipe.optimizer == "adamw"
-            else torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
-        )
-        steps = -(-self._batches() // recipe.accumulate) * recipe.epochs
-        schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda step: recipe.rate(step, steps))
-        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer_of(self.network, self.recipe, self.new, self._batches())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was written down, and which batch comes next: Lightning asks loaders only within an epoch."""
         checkpoint["foveate_history"] = self.history
         checkpoint["foveate_position"] = None if self._loader is None else self._loader.position
         checkpoint["foveate_recipe"] = self.described()
-        checkpoint["foveate_counted"] = self._counted()
+        checkpoint["foveate_counted"] = counted(self.metrics[f"of_{TRAIN}"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on writing."""
         self.history = list(checkpoint["foveate_history"])
         self._position = checkpoint["foveate_position"]
         if self._share()[0] == 0:  # of all processes together
-            inner = dict(self._training_metrics())
-            for name, states in checkpoint["foveate_counted"].items():
-                for state, value in states.items():
-                    setattr(inner[name], state, value)
+            count_on(self.metrics[f"of_{TRAIN}"], checkpoint["foveate_counted"])
 
     def described(self) -> dict[str, Any]:
         """What a run has to have in common with the one that it goes on with."""
@@ -271,21 +250,6 @@ class Task(pl.LightningModule, ABC):
         if mesh is not None and not self._sharded:
             shard(self.network, mesh["data_parallel"])
             self._sharded = True
-
-    def freeze_known(self) -> None:
-        """Stop training what was in the host's weights; attention and new layers go on.
-
-        Raises:
-            FoveateError: If nothing would learn.
-        """
-        freeze_host(self.network)
-        for name, parameter in self.network.named_parameters():
-            if name in self.new:
-                parameter.requires_grad_(True)
-        if not any(parameter.requires_grad for parameter in self.network.parameters()):
-            raise FoveateError(
-                "nothing would learn while the host is frozen: frozen_epochs needs attention, or a new head"
-            )
 
     # inside
 
@@ -300,18 +264,6 @@ class Task(pl.LightningModule, ABC):
         """Which of how many processes this is."""
         trainer = self._trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-
-    def _training_metrics(self) -> Iterator[tuple[str, Metric]]:
-        modules = self.metrics[f"of_{TRAIN}"].named_modules()
-        return ((name, one) for name, one in modules if isinstance(one, Metric))
-
-    def _counted(self) -> dict[str, Any]:
-        """What was counted of the epoch so far, by all processes together."""
-        found: dict[str, Any] = {}
-        for name, metric in self._training_metrics():
-            with metric.sync_context():
-                found[name] = {state: _copied(value) for state, value in metric.metric_state.items()}
-        return found
 
     def _count(self, split: str, loss: Tensor | None, said: Any, batch: Any) -> None:
         metrics: Any = self.metrics[f"of_{split}"]
@@ -328,21 +280,3 @@ class Task(pl.LightningModule, ABC):
         for metric in metrics.values():
             metric.reset()
         return found
-
-
-def _copied(state: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    return [one.clone() for one in state] if isinstance(state, list) else state.clone()
-
-
-def _new_apart(
-    network: nn.Module, groups: list[dict[str, Any]], new: tuple[str, ...], rate: float
-) -> list[dict[str, Any]]:
-    """The same groups, with the parameters named new in groups of their own."""
-    apart = {id(parameter) for name, parameter in network.named_parameters() if name in set(new)}
-    found: list[dict[str, Any]] = []
-    for group in groups:
-        for name, lr, inside in ((group["name"], group["lr"], False), (f"{group['name']}_new", rate, True)):
-            parameters = [one for one in group["params"] if (id(one) in apart) is inside]
-            if parameters:
-                found.append({**group, "name": name, "lr": lr, "params": parameters})
-    return found
