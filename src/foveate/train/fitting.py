@@ -62,14 +62,20 @@ def fit(
     ``checkpoints/best.ckpt`` when validation was best; ``curves.csv`` has a row an epoch. A run that was killed at any
     moment goes on from its last checkpoint, and ends with the same weights as one that was not, on a CPU bit for bit.
 
+    Several processes share each batch, and learn what one would, as far as norms and mixing do not look at a batch:
+    batch norms take their statistics over a process's share, unless the recipe says ``sync_norms``, on GPUs. The first
+    process writes; all of them end with the same network. A checkpoint is one file that any number of them can go on
+    with. If one dies, the others end and say how to go on.
+
     Args:
         task: What is learned, by what, from what and how.
         folder: Where the run is kept; nothing is written if ``None``.
         resume: Go on with the run in the folder; without a checkpoint there it begins.
         device: Where; ``"auto"`` takes a GPU if there is one.
-        devices: Processes on this machine, each with a device of its own.
+        devices: Processes on this machine, each with a device of its own; under ``torchrun`` those that it started.
         nodes: Machines.
-        strategy: How several processes work together, as Lightning names it: ``"ddp"``, ``"fsdp"``, ….
+        strategy: How several processes work together: ``"ddp"``, ``"fsdp"`` (FSDP2, parameters dealt out), or another
+            that Lightning knows by name.
         loggers: Who is told: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, ``"trackio"``.
         every: Steps between two checkpoints.
         progress: Whether bars are shown.
@@ -79,8 +85,9 @@ def fit(
 
     Raises:
         FoveateError: If the folder holds a run already and is not to be resumed, its checkpoint does not fit the
-            task, or the loss is no number.
-        DataError: If a sample cannot be read.
+            task, another process is gone, the disk is full, or the loss is no number.
+        OptionError: If what is asked for does not go together.
+        DataError: If a sample cannot be read, or a checkpoint is damaged.
         KeyboardInterrupt: If a person interrupts it; it can be resumed.
 
     Example:

@@ -38,7 +38,7 @@ class Recipe:
         precision: ``"32"``, or ``"bf16"`` or ``"16"`` where autocast finds it safe.
         average: Of weights, the share that stays at each step; 0 for no averaging, 0.999 is usual.
         patience: Epochs without a better validation before training stops; 0 for never.
-        frozen_epochs: First epochs in which the host is frozen and the attention alone learns.
+        frozen_epochs: First epochs in which what is new learns alone: attention, and layers that had no weights.
         augment: Whether training samples are changed at random.
         channels_last: Whether the network and its maps have channels on the last axis in memory.
         checkpointing: Whether maps within blocks are computed again for the backward pass: less memory, more time.
