@@ -52,20 +52,24 @@ def test_whatever_is_set_a_stopped_run_ends_as_an_undisturbed_one(
     assert_same_run(whole, cut, one, fit(make(), cut, resume=True, loggers=(), every=1))
 
 
-@pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("number", range(1, 6))
+def averaged() -> Any:
+    return task(epochs=2, average=0.5)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, fit(averaged(), folder, loggers=(), every=2)
+
+
+@pytest.mark.parametrize(("number", "before"), [(1, True), *((number, False) for number in range(1, 6))])
 def test_a_run_that_ends_at_any_checkpoint_goes_on_exactly(
-    number: int, before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, before: bool, undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five are written: in the middle of each epoch, at its end, and once with the best validation."""
-
-    def make() -> Any:
-        return task(epochs=2, average=0.5)
-
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    one = fit(make(), whole, loggers=(), every=2)
-    assert stopped_at_write(make, cut, number, before, monkeypatch, every=2)
-    assert_same_run(whole, cut, one, fit(make(), cut, resume=True, loggers=(), every=2))
+    whole, one = undisturbed
+    assert stopped_at_write(averaged, tmp_path, number, before, monkeypatch, every=2)
+    assert_same_run(whole, tmp_path, one, fit(averaged(), tmp_path, resume=True, loggers=(), every=2))
 
 
 @pytest.mark.parametrize("recipe", [{}, {"patience": 1, "epochs": 9, "learning_rate": 1e-6}], ids=str)
