@@ -293,6 +293,32 @@ def test_it_learns() -> None:
     assert set(fitted.best) >= {"train_miou", "train_loss", "validation_dice", "validation_accuracy"}
 
 
+def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights bit for bit, and the numbers of the epoch that was stopped."""
+    from foveate.train import fitting
+    from foveate.train.lightning import pl
+
+    class Stop(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 3:
+                raise KeyboardInterrupt
+
+    recipe = Recipe(2, batch_size=4)
+    usual = fitting._callbacks
+    monkeypatch.setattr(fitting, "_callbacks", lambda *given: [Stop(), *usual(*given)])
+    with pytest.raises(KeyboardInterrupt):
+        fit(task(recipe=recipe), tmp_path / "cut", loggers=(), every=1)
+    monkeypatch.setattr(fitting, "_callbacks", usual)
+    cut, whole = task(recipe=recipe), task(recipe=recipe)
+    resumed = fit(cut, tmp_path / "cut", loggers=(), every=1, resume=True)
+    undisturbed = fit(whole, tmp_path / "whole", loggers=(), every=1)
+    assert resumed.history == undisturbed.history
+    a, b = cut.network.state_dict(), whole.network.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 @pytest.mark.parametrize(("options", "sentence"), [
     ({"scale": 0.5}, "scale must be from 1 to 8"),
     ({"colours": 1.0}, "colours"),
