@@ -23,7 +23,7 @@ from foveate.train.cropping import centred, changed, resized
 from foveate.train.kinds import kind_of
 from foveate.train.kinds.segmentation import SegmentationOptions
 from foveate.train.pixels import Normalise
-from foveate.train.predicting import predict
+from foveate.train.predicting import last_look, predict
 from foveate.train.running import read_settings, split_settings, train
 from foveate.train.segmentation import SemanticSegmentation, dice_loss, shares_of
 from foveate.train.sliding import Windows
@@ -435,3 +435,24 @@ def test_a_network_without_attention_predicts_too(tmp_path: Path, trained: tuple
     done = train("segmentation", tmp_path / "plain", host="foveate/psanet50", **options)
     found = predict(done.folder, [root / "data" / "images" / "0.png"], tmp_path / "said")
     assert "attention" not in found["images"]["0.png"]
+
+
+def test_psanets_own_attention_is_shown_by_what_all_take_from_each_position() -> None:
+    from foveate.explain import record
+    from foveate.hosts.segmenters import build_segmenter
+
+    network, _ = build_segmenter("foveate/psanet50", classes=2, crop=33, width=2)
+    with torch.no_grad(), record(network.eval()) as maps:
+        network(torch.randn(2, 3, 33, 33))
+    look = last_look(maps)
+    assert look is not None
+    heat, diverging = look
+    assert not diverging
+    (height, width), both = heat.shape, list(maps)
+    assert [one.step for one in both] == ["collect", "distribute"]
+    for row in range(height):
+        for column in range(width):
+            taken = [
+                float(one.values[0, row * width + column, target]) for one in both for target in range(height * width)
+            ]
+            assert float(heat[row, column]) == pytest.approx(np.mean(taken), rel=1e-4)
