@@ -204,6 +204,37 @@ def test_an_image_listed_twice_is_read_once(coco: Coco) -> None:
     assert "ids to several annotations, such as 2" in said(data.report.warnings)
 
 
+def test_files_that_number_their_classes_otherwise_agree_by_name(tmp_path: Path) -> None:
+    for split, ids in (("train", (7, 3)), ("valid", (3, 7)), ("test", (1, 2))):
+        one = Coco(tmp_path / split, 2)
+        one.content["categories"] = [{"id": ids[0], "name": "cat"}, {"id": ids[1], "name": "dog"}]
+        for entry in one.content["annotations"]:
+            entry["category_id"] = ids[0]
+        (one.root / "_annotations.coco.json").write_text(json.dumps(one.content))
+    data = box_folder(tmp_path)
+    assert data.classes == ("cat",)
+    assert "classes without a box were left out: dog" in said(data.report.warnings)
+    assert [sum(one.values()) for one in data.report.counts.values()] == [2, 2, 2]
+
+
+def test_half_a_character_in_a_name_is_survived(coco: Coco) -> None:
+    coco.content["images"][0]["file_name"] = "\ud800.png"
+    coco.content["categories"].append({"id": 50, "name": "\udfff"})
+    coco.box(1, [1, 1, 4, 4], 50)
+    data = coco.read()
+    assert len(data.report.skipped) == 1
+    assert len(data.classes) == 2
+    data.report.lines()[0].encode()
+
+
+def test_an_xml_nested_without_end_is_survived(voc: Voc) -> None:
+    depth = 300_000
+    (voc.root / "Annotations" / "train0.xml").write_text(
+        "<annotation>" + "<a>" * depth + "</a>" * depth + "</annotation>"
+    )
+    assert box_folder(voc.root).report.empty["train"] == 1
+
+
 def test_crowds_are_kept_apart(coco: Coco) -> None:
     coco.box(0, [0, 0, 60, 40], iscrowd=1)
     data = coco.read()

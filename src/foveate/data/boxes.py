@@ -59,6 +59,21 @@ def box_folder(
     Raises:
         DataError: If the folder has neither layout, a split would have no image, or something is to stop it.
         MissingExtraError: If Pillow is not installed.
+
+    Example:
+        >>> import json
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> notes = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+        >>> with TemporaryDirectory() as folder:
+        ...     for n in range(10):
+        ...         Image.new("L", (40, 30), n).save(Path(folder, f"{n}.png"))
+        ...         notes["images"].append({"id": n, "file_name": f"{n}.png", "width": 40, "height": 30})
+        ...         notes["annotations"].append({"id": n, "image_id": n, "category_id": 1, "bbox": [30, 5, 20, 10]})
+        ...     _ = Path(folder, "all.json").write_text(json.dumps(notes))
+        ...     data = box_folder(folder)
+        >>> data.classes, len(data.train), data.train.boxes[0].boxes, dict(data.report.changed)
+        (('cat',), 6, tensor([[30.,  5., 40., 15.]]), {'boxes cut off at the edge of their image': 10})
     """
     check_choice("on_error", on_error, ("skip", "stop"))
     check_at_least("seed", seed, 0)

@@ -38,14 +38,14 @@ def read_coco(root: Path, notes: Notes) -> Annotations:
         DataError: If a file is too large or damaged, two are for one split, or the images are nowhere.
     """
     contents = _contents(root, notes)
-    names: dict[Any, str] = {}
+    names: dict[str, None] = {}
     splits: dict[str, list[Marked]] = {}
     for split, (path, content) in contents.items():
         categories = _categories(path.relative_to(root).as_posix(), content["categories"], notes)
-        names |= {number_: name for number_, name in categories.items() if name not in names.values()}
+        # by id, as a number where it is one; another file may number them otherwise
+        names |= dict.fromkeys(categories[key] for key in sorted(categories, key=lambda key: str(key).zfill(20)))
         splits[split] = _Reader(root, path, split, content, categories, notes).marked()
-    classes = tuple(dict.fromkeys(name for _, name in sorted(names.items(), key=lambda pair: str(pair[0]).zfill(20))))
-    return Annotations(splits, classes, ("boxes: COCO's left, top, width and height, counted from 0",))
+    return Annotations(splits, tuple(names), ("boxes: COCO's left, top, width and height, counted from 0",))
 
 
 def _contents(root: Path, notes: Notes) -> dict[str, tuple[Path, dict[str, Any]]]:

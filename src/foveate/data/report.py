@@ -114,7 +114,11 @@ def shown(name: str) -> str:
         >>> print(shown("k\udcf6ter\x1b[2J"))
         k\xf6ter\x1b[2J
     """
-    decoded = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        raw = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, as JSON may have it
+        raw = name.encode("utf-8", "surrogatepass")
+    decoded = raw.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
