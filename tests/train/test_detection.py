@@ -356,6 +356,7 @@ def test_an_attended_run_by_names_learns_and_answers(tmp_path: Path, monkeypatch
     said = predict(tmp_path / "run", [tmp_path / "it.png"], tmp_path / "said")
     one = said["images"]["it.png"]
     assert {"found", "things", "picture", "attention"} <= one.keys()
+    assert one["attention_at"].startswith("backbone.fpn.layer_blocks.0")  # the finest of the neck
     assert (tmp_path / "said" / "it.png").is_file()
     assert json.loads((tmp_path / "said" / "predictions.json").read_text())["images"]["it.png"] == one
 

@@ -23,7 +23,8 @@ from foveate.train.cropping import centred, changed, resized
 from foveate.train.kinds import kind_of
 from foveate.train.kinds.segmentation import SegmentationOptions
 from foveate.train.pixels import Normalise
-from foveate.train.predicting import last_look, predict
+from foveate.train.looking import look_of
+from foveate.train.predicting import predict
 from foveate.train.running import read_settings, split_settings, train
 from foveate.train.segmentation import SemanticSegmentation, dice_loss, shares_of
 from foveate.train.sliding import Windows
@@ -444,10 +445,10 @@ def test_psanets_own_attention_is_shown_by_what_all_take_from_each_position() ->
     network, _ = build_segmenter("foveate/psanet50", classes=2, crop=33, width=2)
     with torch.no_grad(), record(network.eval()) as maps:
         network(torch.randn(2, 3, 33, 33))
-    look = last_look(maps)
+    look = look_of(maps, lambda heats: list(heats)[-1])
     assert look is not None
-    heat, diverging = look
-    assert not diverging
+    heat = look.heat
+    assert not look.diverging
     (height, width), both = heat.shape, list(maps)
     assert [one.step for one in both] == ["collect", "distribute"]
     for row in range(height):

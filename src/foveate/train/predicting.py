@@ -8,17 +8,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from foveate.data.decode import UnusableImageError, require_pillow
 from foveate.errors import DataError
 from foveate.explain import overlay, record
-from foveate.explain.record import Recording
 from foveate.files import write_atomically
 from foveate.surgery.attached import find_attention
 from foveate.train.assembly import load_model
 from foveate.train.drawing import enlarged, write_picture
 from foveate.train.kinds.kind import PICTURES
+from foveate.train.looking import look_of
 
 
 def predict(
@@ -35,7 +33,8 @@ def predict(
         checkpoint: The folder of a run.
         images: Files, and folders of files.
         out: Where pictures, masks and ``predictions.json`` go.
-        attention: Whether pictures of what the attention does are written too; see :func:`last_look`.
+        attention: Whether pictures of what the attention does are written too; see
+            :func:`~foveate.train.looking.look_of`.
         progress: Called after each image with the count of those done and of all.
 
     Returns:
@@ -68,14 +67,10 @@ def predict(
         for end, content in answer.files.items():
             write_atomically(out / f"{stem}.{end}", content, durable=False)
             said[name].setdefault("files", []).append(f"{stem}.{end}")
-        look = None if maps is None else last_look(maps, answer.merge)
-        if looks and answer.heat is not None:
-            look = answer.heat, True
-        if look is not None:
-            heat, diverging = look
-            seen = pixels if answer.seen is None else answer.seen
-            write_picture(out / f"{stem}.attention.png", overlay(enlarged(seen), heat, diverging=diverging))
-            said[name]["attention"] = f"{stem}.attention.png"
+        if maps is not None and (look := answer.look or look_of(maps, kind.shown_place, answer.merge)) is not None:
+            seen = enlarged(pixels if answer.seen is None else answer.seen)
+            write_picture(out / f"{stem}.attention.png", overlay(seen, look.heat, diverging=look.diverging))
+            said[name] |= {"attention": f"{stem}.attention.png", "attention_at": look.place}
         if progress is not None:
             progress(done, len(files))
     if not said:
@@ -84,30 +79,6 @@ def predict(
     found = {"kind": "foveate predictions", "network": assembly.as_dict(), "images": said, "skipped": skipped}
     write_atomically(out / "predictions.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     return found
-
-
-def last_look(
-    maps: Recording, merge: Callable[[torch.Tensor], torch.Tensor] | None = None
-) -> tuple[torch.Tensor, bool] | None:
-    """What the last attention that acts on positions did to each, of the first image, and whether zero is its middle.
-
-    That is how it changed each position's share of feature energy; of an affinity that does not return a map like the
-    one it was given, as PSANet's in its own network, how much all positions together take from each.
-
-    Args:
-        maps: What was recorded.
-        merge: What makes one map where the image went through the network in parts.
-    """
-    heats = [heat for heat in maps.emphasis.values() if heat.ndim == 3 and heat[0].numel() > 1]
-    diverging = bool(heats)
-    if not heats:
-        relations = [one for one in maps if one.size is not None and len(one.size) == 2 and one.values.ndim == 3]
-        last = [one for one in relations if one.place == relations[-1].place]
-        taken = [one.values.mean(2).unflatten(1, one.size or ()) for one in last]
-        heats = [sum(taken[1:], taken[0]) / len(taken)] if taken else []
-    if not heats or not bool(torch.isfinite(heats[-1]).all()):
-        return None
-    return (heats[-1][0] if merge is None else merge(heats[-1][:, None])[0]), diverging
 
 
 def files_of(images: Iterable[str | Path], suffixes: tuple[str, ...] = PICTURES) -> dict[str, Path]:

@@ -142,6 +142,11 @@ class _Detection(Kind[DetectionOptions]):
         picture = with_boxes(large, things["boxes"] * times, things["labels"], texts)
         return Said(content, picture, merge=lambda heats: unpadded(heats, network, rgb(pixels)))
 
+    def shown_place(self, heats: Mapping[str, Float[Tensor, "_ _"]]) -> str:
+        """The finest map, of the neck if something is attended there: the last one of a pyramid is the coarsest."""
+        neck = [name for name in heats if ".fpn." in name]
+        return max(neck or heats, key=lambda name: heats[name].numel())
+
 
 def unpadded(heats: Tensor, network: nn.Module, pixels: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 h w"]:
     """A map of positions without the padding on the right and below that detectors add to make batches."""

@@ -16,6 +16,7 @@ from foveate.data.decode import decode
 from foveate.errors import OptionError, nearest
 from foveate.train.drawing import grey
 from foveate.train.loader import Samples
+from foveate.train.looking import Look
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task
 
@@ -86,7 +87,7 @@ class Said:
         merge: What makes one map of what was recorded of the passes through the network, ``(passes, 1, h, w)`` of any
             size, where that is not of one pass over the whole image.
         seen: What attention is drawn over; the image itself, if ``None``.
-        heat: What attention did to its positions, where the kind of work tells by itself.
+        look: What attention did to its positions, where the kind of work tells by itself.
         files: What is written besides, by the end of the file's name.
     """
 
@@ -95,7 +96,7 @@ class Said:
     mask: UInt8[Tensor, "h w"] | None = None
     merge: Callable[[Tensor], Tensor] | None = None
     seen: UInt8[Tensor, "c h w"] | None = None
-    heat: Float[Tensor, "h w"] | None = None
+    look: Look | None = None
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
@@ -164,6 +165,10 @@ class Kind(ABC, Generic[Options]):
     @abstractmethod
     def say(self, network: nn.Module, pixels: Any, classes: Sequence[str], options: Options) -> Said:
         """What a trained network says of one image, as :meth:`read` gives it."""
+
+    def shown_place(self, heats: Mapping[str, Float[Tensor, "_ _"]]) -> str:
+        """Which of the attended places a picture of attention shows, of their maps in the order they ran: the last."""
+        return list(heats)[-1]
 
 
 def kind_of(name: str) -> Kind[Any]:

@@ -21,6 +21,7 @@ from foveate.hosts.medical_networks import build_medical, known
 from foveate.surgery import attached
 from foveate.train.drawing import captioned, enlarged, rgb, with_mask
 from foveate.train.kinds.kind import Data, Kind, Said
+from foveate.train.looking import Look
 from foveate.train.medical import MedicalClassification, MedicalSegmentation
 from foveate.train.medical.changes import normalised, resized
 from foveate.train.medical.windows import said_of
@@ -171,16 +172,18 @@ def _pieces(scan: Scan, dimensions: int) -> list[Tensor]:
 
 def _mask_of(network: nn.Module, scan: Scan, classes: Sequence[str], dimensions: int, size: int) -> Said:
     attention = bool(attached(network))
-    masks, heats = list[Tensor](), list[Tensor | None]()
+    masks, changed = list[Tensor](), list[tuple[str, Tensor] | None]()
     for piece in _pieces(scan, dimensions):
         logits, changes = said_of(network, normalised(piece)[None], (size,) * dimensions, attention=attention)
         masks.append(logits[0].argmax(0).cpu())
-        heats.append(list(changes.values())[-1] if changes else None)
+        changed.append(list(changes.items())[-1] if changes else None)
     sliced = scan.dimensions > dimensions
     mask = torch.stack([as_plane(one) for one in masks], -1) if sliced else masks[0]
     middle = _middle(mask)
-    heat = heats[middle if sliced else 0]
-    heat = as_picture(heat[..., middle]) if heat is not None and heat.ndim == 3 else heat
+    look = None
+    if (last := changed[middle if sliced else 0]) is not None:
+        place, heat = last
+        look = Look(place, as_picture(heat[..., middle]) if heat.ndim == 3 else heat, diverging=True)
     seen = _seen(scan, middle)
     plane = as_picture(mask[..., middle]) if mask.ndim == 3 else mask
     voxel = 1.0
@@ -193,7 +196,7 @@ def _mask_of(network: nn.Module, scan: Scan, classes: Sequence[str], dimensions:
     if mask.ndim == 3:
         content["slice"] = middle
     files = {"mask.nii.gz": nifti_bytes(mask, scan)} if scan.affine is not None else {}
-    return Said(content, with_mask(seen, plane), plane.to(torch.uint8), seen=seen, heat=heat, files=files)
+    return Said(content, with_mask(seen, plane), plane.to(torch.uint8), seen=seen, look=look, files=files)
 
 
 def _class_of(network: nn.Module, scan: Scan, classes: Sequence[str], dimensions: int, size: int) -> Said:
