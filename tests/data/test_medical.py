@@ -176,6 +176,10 @@ def test_numbers_of_masks_become_classes_in_their_order(tmp_path: Path) -> None:
     assert data.classes == ("background", "4", "9")
     assert data.train[0][1].truth[:2].tolist() == [[0, 0, 1, 1], [2, 2, 0, 0]]
     assert subject_folder(tmp_path, binary=True).train[0][1].truth[:2].tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]
+    (tmp_path / "classes.csv").write_text("id,name\n2,cyst\n4,tumour\n9,vessel\n")
+    named = subject_folder(tmp_path)
+    assert named.classes == ("background", "cyst", "tumour", "vessel")
+    assert named.train[0][1].truth[:2].tolist() == [[0, 0, 2, 2], [3, 3, 0, 0]]
     (tmp_path / "classes.csv").write_text("id,name\n4,tumour\n")
     with pytest.raises(DataError, match=r"numbers that classes\.csv does not name: \[9\]"):
         subject_folder(tmp_path)
@@ -266,6 +270,10 @@ def test_everything_that_cannot_be_used_is_reported_and_the_rest_read(tmp_path: 
     header["PixelData"].is_undefined_length = True
     header.save_as(path)
     slice_(bad("frames/image.dcm", "holds 7 frames"), good, NumberOfFrames=7)
+    slice_(bad("deflated/image.dcm", "is deflated as a whole"), good)
+    header = pydicom.dcmread(tmp_path / "deflated" / "image.dcm")
+    header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    header.save_as(tmp_path / "deflated" / "image.dcm")
     bad("noise/image.dcm", "is not DICOM").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
     bad("empty/image.nii.gz", "is empty").write_bytes(b"")
     bad("cut/image.nii", "is not NIfTI, or damaged")

@@ -22,8 +22,8 @@ from foveate.train import Recipe, fit
 from foveate.train.cropping import centred, changed, resized
 from foveate.train.kinds import kind_of
 from foveate.train.kinds.segmentation import SegmentationOptions
-from foveate.train.pixels import Normalise
 from foveate.train.looking import look_of
+from foveate.train.pixels import Normalise
 from foveate.train.predicting import predict
 from foveate.train.running import read_settings, split_settings, train
 from foveate.train.segmentation import SemanticSegmentation, dice_loss, shares_of

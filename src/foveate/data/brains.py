@@ -33,6 +33,7 @@ SIDES = (40, 48, 40)
 SUBJECTS = {"train": 12, "validation": 5, "test": 5}
 LABELLED = {"train": 32, "validation": 12, "test": 12}
 PLANES = (15, 18, 21, 24, 27, 30)
+LESION = (21, 22, 23)  # slices that show every lesion
 
 
 def synthetic_brains(
@@ -41,7 +42,7 @@ def synthetic_brains(
     """Synthetic subjects made from nilearn's MNI152 brain: T1 in, tissue out, or whether a synthetic lesion is there.
 
     Every subject is the averaged brain under a smooth deformation of its own, with another contrast, uneven light and
-    noise: a function of seed and subject. In classification every second subject has a dark ball in its white matter.
+    noise: a function of seed and subject. In classification every second subject has a bright ball in its white matter.
     Nothing about people can be learned from them: they show that a training runs, and what it costs.
 
     Args:
@@ -105,7 +106,7 @@ def subject(
     mask = (shares.argmax(0) + 1).masked_fill(outside, 0)
     image = warped.clamp(0, 1) ** between(0.7, 1.4, draw)
     if lesion:
-        image = image * (1 - 0.65 * _ball(mask == TISSUES.index("white matter"), draw))
+        image = image * (1 + 0.9 * _ball(mask == TISSUES.index("white matter"), draw))
     image = image * torch.exp(0.25 * _smooth(1, 3, draw)[0])
     noise = 0.03 * torch.randn(2, *SIDES, generator=draw)
     return ((image[0] + noise[0]).square() + noise[1].square()).sqrt()[None], mask  # Rice's noise, as magnitudes have
@@ -165,9 +166,9 @@ def _smooth(channels: int, points: int, draw: torch.Generator) -> Float[Tensor, 
 
 
 def _ball(where: Tensor, draw: torch.Generator) -> Float[Tensor, "x y z"]:
-    """A ball with a soft edge around some white matter among the slices that are shown."""
+    """A ball with a soft edge around some white matter in the slice in the middle."""
     inside = where.nonzero()
-    inside = inside[(inside[:, 2] > PLANES[1]) & (inside[:, 2] < PLANES[-2])]
+    inside = inside[inside[:, 2] == LESION[1]]
     centre = inside[whole(len(inside), draw)]
     radius = between(3.0, 4.5, draw)
     axes = torch.meshgrid(*(torch.arange(side) for side in SIDES), indexing="ij")
@@ -189,5 +190,5 @@ def _cases(name: str, label: int | None, image: Tensor, tissue: Tensor, dimensio
     shape = tuple(as_picture(image[..., 0]).shape)
     return [
         replace(whole_one, name=f"{name}#{plane}", plane=plane, shape=shape, spacing=(float(MM),) * 2)
-        for plane in PLANES
+        for plane in (PLANES if label is None else LESION)
     ]

@@ -122,6 +122,9 @@ def _header(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of a damaged file becomes a reason
+            syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+            if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+                raise UnusableImageError("is deflated as a whole, and nobody knows how large it would become")
             header = pydicom.dcmread(path)
         frames, rows, columns = int(header.get("NumberOfFrames", 1) or 1), int(header.Rows), int(header.Columns)
         if "PixelData" not in header:

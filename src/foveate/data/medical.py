@@ -97,7 +97,7 @@ def subject_folder(
             raise DataError(f"{shown(name)} {reason}")
         skipped.append(LeftOut(shown(name), reason))
 
-    asked = None if not listing.classes else frozenset({0, *listing.classes})
+    asked = frozenset({0, *listing.classes}) if listing.classes and not binary else None
     reading = read_cases(
         listing.found, masks=task == "segmentation", dimensions=dimensions, binary=binary, known=asked,
         leave_out=leave_out, progress=progress,
@@ -110,8 +110,9 @@ def subject_folder(
     if task == "classification":
         cases, identifiers, classes = _labelled(cases, identifiers, listing.labels, leave_out)
     else:
-        classes = _classes(reading.ids, listing.classes, binary)
-        cases = [replace(case, numbers=reading.ids) for case in cases]
+        ids = reading.ids if asked is None else tuple(sorted(asked))
+        classes = _classes(ids, listing.classes, binary)
+        cases = [replace(case, numbers=ids) for case in cases]
     groups = patients(identifiers)
     splits, how = sides_of(cases, groups, identifiers, seed)
     people = {group: _subject(case) for group, case in zip(reversed(groups), reversed(cases), strict=True)}

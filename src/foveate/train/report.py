@@ -119,6 +119,8 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
         cells = [best.get(f"train_{name}"), best.get(f"validation_{name}"), report["gap"].get(name), numbers.get(name)]
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(_shown(cell) for cell in cells) + " |")
     lines += _by_class(report["test"].get("classes") or {})
+    if whose := report["data_report"].get("whose"):
+        lines += ["", f"Patients: {whose}."]
     if report["test"].get("lines"):
         lines += ["", *report["test"]["lines"]]
     cost = report["cost"]
