@@ -259,7 +259,7 @@ def test_everything_that_cannot_be_used_is_reported_and_the_rest_read(tmp_path: 
         picture(folder / "mask.png", mask)
         return folder / name.split("/")[1]
 
-    slice_(bad("short/image.dcm", "its pixels cannot be decoded here"), good)
+    slice_(bad("short/image.dcm", "has pixels that cannot be decoded here"), good)
     content = (tmp_path / "short" / "image.dcm").read_bytes()
     (tmp_path / "short" / "image.dcm").write_bytes(content[:-20])
     path = bad("packed/image.dcm", "is compressed as JPEG 2000")
@@ -274,7 +274,7 @@ def test_everything_that_cannot_be_used_is_reported_and_the_rest_read(tmp_path: 
     header = pydicom.dcmread(tmp_path / "deflated" / "image.dcm")
     header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     header.save_as(tmp_path / "deflated" / "image.dcm")
-    bad("noise/image.dcm", "is not DICOM").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
+    bad("noise/image.dcm", "is DICOM without an image").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
     bad("empty/image.nii.gz", "is empty").write_bytes(b"")
     bad("cut/image.nii", "is not NIfTI, or damaged")
     nifti(tmp_path / "cut" / "image.nii", np.ones((20, 20, 20)))

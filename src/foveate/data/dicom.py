@@ -126,14 +126,14 @@ def _header(path: Path) -> Any:
             if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
                 raise UnusableImageError("is deflated as a whole, and nobody knows how large it would become")
             header = pydicom.dcmread(path)
+        if "PixelData" not in header or "Rows" not in header or "Columns" not in header:
+            raise UnusableImageError("is DICOM without an image in it")
         frames, rows, columns = int(header.get("NumberOfFrames", 1) or 1), int(header.Rows), int(header.Columns)
-        if "PixelData" not in header:
-            raise UnusableImageError("has no pixels")
     except UnusableImageError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged file drives it to
         reason = shown(str(error).splitlines()[0]) if str(error) else type(error).__name__
-        raise UnusableImageError(f"is not DICOM with an image in it, or damaged ({reason})") from error
+        raise UnusableImageError(f"is not DICOM, or damaged ({reason})") from error
     if frames > 1:
         raise UnusableImageError(f"holds {frames} frames: single slices are read, and series of them")
     check_voxels(rows * columns)
@@ -160,9 +160,9 @@ def _values(header: Any) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
         values = pixels.apply_modality_lut(stored, header) if stored.ndim == 2 else stored
     except Exception as error:
         syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
-        packed = f"compressed as {syntax.name}, " if syntax is not None and syntax.is_compressed else ""
+        packed = f"is compressed as {syntax.name}, and " if syntax is not None and syntax.is_compressed else ""
         reason = shown(" ".join(str(error).split())[:160]) or type(error).__name__
-        raise UnusableImageError(f"is {packed}and its pixels cannot be decoded here ({reason})") from error
+        raise UnusableImageError(f"{packed}has pixels that cannot be decoded here ({reason})") from error
     slope, intercept = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
     if (slope, intercept) != (1, 0):
         changes.append("rescaled by slope and intercept")
