@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import stat
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,15 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+@contextmanager
+def _quietly() -> Generator[None]:
+    """Without pydicom's warnings: what matters of a damaged file becomes a reason."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@_quietly()
 def read_dicom(path: Path) -> Scan:
     """Read a file with one slice, as a flat image ``(c, h, w)``.
 
@@ -51,6 +62,7 @@ def read_dicom(path: Path) -> Scan:
     return Scan(pixels, sides, None, patient_of(header), digest_of(path)[0], changes)
 
 
+@_quietly()
 def read_series(folder: Path) -> Scan:
     """Read the DICOM files of a folder as one volume, ordered by where the slices lie.
 
@@ -120,12 +132,10 @@ def _of_slice(path: Path) -> Any:
 def _header(path: Path) -> Any:
     pydicom = imported("pydicom")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of a damaged file becomes a reason
-            syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-            if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
-                raise UnusableImageError("is deflated as a whole, and nobody knows how large it would become")
-            header = pydicom.dcmread(path)
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+            raise UnusableImageError("is deflated as a whole, and nobody knows how large it would become")
+        header = pydicom.dcmread(path)
         if "PixelData" not in header or "Rows" not in header or "Columns" not in header:
             raise UnusableImageError("is DICOM without an image in it")
         frames, rows, columns = int(header.get("NumberOfFrames", 1) or 1), int(header.Rows), int(header.Columns)
@@ -148,9 +158,7 @@ def _values(header: Any) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     changes: list[str] = []
     kind = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stored = pixels.pixel_array(header)  # colours come as RGB
+        stored = pixels.pixel_array(header)  # colours come as RGB
         if kind == "MONOCHROME1":
             bits = int(header.BitsStored)
             ends = 2**bits - 1 if int(header.PixelRepresentation) == 0 else -1
