@@ -240,20 +240,20 @@ def test_windows_together_say_what_a_network_of_points_says_at_once(shape: tuple
     network = (nn.Conv2d if len(shape) == 2 else nn.Conv3d)(1, 3, 1)
     image = torch.randn(1, 1, *shape)
     with torch.no_grad():
-        logits, changes = said_of(network, image, (16,) * len(shape))
+        logits, changes = said_of(network, image, 16)
         torch.testing.assert_close(logits, network(image), atol=1e-5, rtol=1e-5)
     assert changes == {}
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_attention_at_monais_units_is_laid_over_the_whole_image(axes: int) -> None:
+@pytest.mark.parametrize(("axes", "most"), [(2, 16), (3, 16), (3, 64)])
+def test_attention_at_monais_units_is_laid_over_the_whole_image(axes: int, most: int) -> None:
     network, _ = build_medical("monai/unet", task="segmentation", classes=2, dimensions=axes)
     example = torch.zeros(1, 1, *(16,) * axes)
     foveate.attach(network, "scse", at="**.adn.A", example=example, start="paper")
     image = torch.randn(1, 1, *(40, 20, 24)[:axes])
     with torch.no_grad():
-        logits, changes = said_of(network.eval(), image, (16,) * axes, attention=True)
-        plain, _ = said_of(network, image, (16,) * axes)
+        logits, changes = said_of(network.eval(), image, most, attention=True)
+        plain, _ = said_of(network, image, most)
     torch.testing.assert_close(logits, plain)
     assert len(changes) == 13
     assert {tuple(change.shape) for change in changes.values()} == {tuple(image.shape[2:])}

@@ -31,7 +31,7 @@ LABELS = ("no lesion", "lesion")
 MM = 5  # a voxel's side
 SIDES = (40, 48, 40)
 SUBJECTS = {"train": 12, "validation": 5, "test": 5}
-LABELLED = {"train": 32, "validation": 12, "test": 12}
+LABELLED = {"train": 24, "validation": 8, "test": 8}
 PLANES = (15, 18, 21, 24, 27, 30)
 LESION = (21, 22, 23)  # slices that show every lesion
 

@@ -39,7 +39,8 @@ class MedicalOptions:
     Attributes:
         task: Masks or classes of patients; by default masks, if there are any.
         dimensions: 2 or 3; by what the images are, if ``None``. 2 cuts volumes into axial slices.
-        size: A side of the windows, or of whole images in classification; by the images, if ``None``.
+        size: A side of the windows to learn from, or of whole images in classification; by the images, if ``None``.
+        window: The longest side of the windows in which images are judged; twice ``size``, if ``None``.
         binary: Whether every number above 0 in a mask is one class.
         on_error: Whether images that cannot be used are left out (``"skip"``) or stop everything (``"stop"``).
         weighted: Whether rare classes weigh more; by default in classification, as windows are around foreground.
@@ -48,6 +49,7 @@ class MedicalOptions:
     task: Literal["segmentation", "classification"] | None = None
     dimensions: int | None = None
     size: int | None = None
+    window: int | None = None
     binary: bool = False
     on_error: Literal["skip", "stop"] = "skip"
     foreground: float = 0.5
@@ -61,7 +63,7 @@ class _Medical(Kind[MedicalOptions]):
     options: ClassVar[type[Any]] = MedicalOptions
     suffixes: ClassVar[tuple[str, ...]] = (*PICTURES, *VOLUMES, ".dcm")
     usual: ClassVar[Mapping[str, Any]] = {
-        "epochs": 15, "batch_size": 4, "learning_rate": 0.01, "optimizer": "adamw", "weight_decay": 1e-2,
+        "epochs": 15, "batch_size": 4, "learning_rate": 0.005, "optimizer": "adamw", "weight_decay": 1e-2,
         "channels_last": False,
     }  # fmt: skip
 
@@ -84,7 +86,8 @@ class _Medical(Kind[MedicalOptions]):
             step = STEP[data.task]
             side = -(-max(data.train[0][0].shape[1:]) // step) * step
             size = min(max(side, 32), LARGEST[data.dimensions])
-        return replace(options, task=data.task, dimensions=data.dimensions, size=size)
+        window = 2 * size if options.window is None else options.window
+        return replace(options, task=data.task, dimensions=data.dimensions, size=size, window=window)
 
     def network(
         self, name: str, classes: Sequence[str], channels: int, weights: str | Path | None, options: MedicalOptions
@@ -135,6 +138,7 @@ class _Medical(Kind[MedicalOptions]):
             **shared,
             foreground=options.foreground,
             weighted=bool(options.weighted),
+            window=options.window,
             unit=data.unit if isinstance(data, Medical) else "mm",
         )
 
@@ -154,7 +158,7 @@ class _Medical(Kind[MedicalOptions]):
         with torch.no_grad():
             if task == "classification":
                 return _class_of(network, scan, classes, dimensions, size)
-            return _mask_of(network, scan, classes, dimensions, size)
+            return _mask_of(network, scan, classes, dimensions, options.window or 2 * size)
 
 
 def _settled(options: MedicalOptions) -> tuple[str, int, int]:
@@ -170,11 +174,11 @@ def _pieces(scan: Scan, dimensions: int) -> list[Tensor]:
     return [as_picture(plane) for plane in scan.values.unbind(-1)]
 
 
-def _mask_of(network: nn.Module, scan: Scan, classes: Sequence[str], dimensions: int, size: int) -> Said:
+def _mask_of(network: nn.Module, scan: Scan, classes: Sequence[str], dimensions: int, window: int) -> Said:
     attention = bool(attached(network))
     masks, changed = list[Tensor](), list[tuple[str, Tensor] | None]()
     for piece in _pieces(scan, dimensions):
-        logits, changes = said_of(network, normalised(piece)[None], (size,) * dimensions, attention=attention)
+        logits, changes = said_of(network, normalised(piece)[None], window, attention=attention)
         masks.append(logits[0].argmax(0).cpu())
         changed.append(list(changes.items())[-1] if changes else None)
     sliced = scan.dimensions > dimensions

@@ -18,7 +18,7 @@ from foveate.surgery import attached
 from foveate.train.medical.changes import Crops, normalised
 from foveate.train.medical.counting import Rows, areas, balance, compared, mean, share, silent
 from foveate.train.medical.telling import told
-from foveate.train.medical.windows import said_of
+from foveate.train.medical.windows import STEP, said_of
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task
 
@@ -38,7 +38,9 @@ class MedicalSegmentation(Task):
         validation: To choose by.
         recipe: How.
         classes: What the numbers stand for; 0 is the background.
-        size: A side of the windows; the network must take it.
+        size: A side of the windows to learn from; the network must take it.
+        window: The longest side of the windows in which whole images are judged; twice ``size``, if ``None``. Networks
+            that normalise each window by itself, as MONAI's do, see noise as structure in windows without any.
         seed: Of everything random.
         new: See :class:`~foveate.train.task.Task`.
         foreground: Share of the windows with foreground in their middle.
@@ -63,6 +65,7 @@ class MedicalSegmentation(Task):
         *,
         classes: Sequence[str],
         size: int = 64,
+        window: int | None = None,
         seed: int = 0,
         new: tuple[str, ...] = (),
         foreground: float = 0.5,
@@ -75,6 +78,8 @@ class MedicalSegmentation(Task):
             recipe = replace(recipe, channels_last=False)  # of PyTorch's formats that one is for flat maps
         super().__init__(network, train, validation, recipe, seed=seed, new=new)
         check_at_least("size", size, 1)
+        self.window = 2 * size if window is None else window
+        check_at_least("window", self.window, STEP)
         if not 0 <= foreground <= 1:
             raise OptionError(f"foreground must be from 0 to 1, not {foreground}")
         self.classes, self.size_, self.channels = tuple(classes), (size,) * (image.ndim - 1), image.shape[0]
@@ -115,7 +120,7 @@ class MedicalSegmentation(Task):
         losses, said = list[Tensor](), list[Tensor]()
         for image, target in zip(images, targets, strict=True):
             looking = self._looking and bool(attached(self.network))
-            logits, changes = said_of(self.network, image[None], self.size_, attention=looking)
+            logits, changes = said_of(self.network, image[None], self.window, attention=looking)
             losses.append(self.criterion(logits.float(), target.truth[None, None]))
             said.append(logits[0])
             if self._looking:
