@@ -105,6 +105,8 @@ def test_weights_of_a_backbone_fit_and_the_rest_is_new(tmp_path: Path) -> None:
     assert {key.split(".")[0] for key in new} == {"backbone", "head"}
     assert not any(".body." in key for key in new)
     assert any(".fpn." in key for key in new)
+    with pytest.raises(FoveateError, match="has no backbone below a pyramid"):
+        build_detector("torchvision/ssdlite320_mobilenet_v3_large", classes=3, weights=tmp_path / "m.pth")
     with pytest.raises(FoveateError, match="do not fit"):
         build_detector(SMALL, classes=3, weights=tmp_path / "m.pth")
 

@@ -207,7 +207,9 @@ def _load_detector(network: nn.Module, offered: Mapping[str, Tensor], source: st
 def _body(network: Any, name: str) -> nn.Module:
     body = getattr(network.backbone, "body", None)
     if body is None:
-        raise FoveateError(f"{name} has no backbone of its own that this can be done to: give weights of the detector")
+        raise FoveateError(
+            f"{name} has no backbone below a pyramid, which frozen norms and weights of a backbone alone are for"
+        )
     return body
 
 
