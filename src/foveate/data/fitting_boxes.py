@@ -59,13 +59,14 @@ def fit_to_image(image: Marked, frames: Mapping[str, Frame], notes: Notes) -> li
         how = "their boxes with them" if unturned else "their boxes taken as drawn on what one sees"
         notes.changed[f"images turned as EXIF says, {how}"] += 1
     found: list[Box] = []
+    seen: set[tuple[object, ...]] = set()
     lost = image.lost
     for box in image.boxes:
         edges = turned(box.edges, frame) if unturned else box.edges
         kept = clipped(edges, frame.upright)
         if kept is None:
             notes.drop(image.name, f"has a box that lies outside of it ({said(edges)}, {box.label})")
-        elif any(_same(kept, box.label, other) for other in found):
+        elif (key := (box.label, *(round(edge, 2) for edge in kept))) in seen:
             notes.drop(image.name, f"has a box twice ({said(edges)}, {box.label})")
             continue
         else:
@@ -74,6 +75,7 @@ def fit_to_image(image: Marked, frames: Mapping[str, Frame], notes: Notes) -> li
             if box.crowd:
                 notes.changed["boxes of crowds or difficult things, neither learned nor counted"] += 1
             found.append(Box(kept, box.label, box.crowd))
+            seen.add(key)
             continue
         lost = True
     if lost and not found:
@@ -104,7 +106,3 @@ def turned(edges: Edges, frame: Frame) -> Edges:
     if frame.turn in (3, 4, 6, 7):
         top, bottom = height - bottom, height - top
     return (top, left, bottom, right) if frame.turn >= 5 else (left, top, right, bottom)
-
-
-def _same(edges: Edges, label: str, other: Box) -> bool:
-    return other.label == label and max(abs(a - b) for a, b in zip(edges, other.edges, strict=True)) <= SLACK
