@@ -23,7 +23,7 @@ from foveate.train.box_changes import cropped, mirrored, zoomed
 from foveate.train.detection import ObjectDetection
 from foveate.train.drawing import write_picture
 from foveate.train.kinds import kind_of
-from foveate.train.kinds.detection import DetectionOptions
+from foveate.train.kinds.detection import DetectionOptions, unpadded
 from foveate.train.predicting import predict
 
 CLASSES = ("a", "b", "c")
@@ -321,11 +321,11 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(
                 raise KeyboardInterrupt
 
     whole = fit(fresh(), tmp_path / "whole", loggers=(), every=1)
-    usual = fitting._callbacks
-    monkeypatch.setattr(fitting, "_callbacks", lambda *given: [Stop(), *usual(*given)])
+    usual = fitting.callbacks
+    monkeypatch.setattr(fitting, "callbacks", lambda *given: [Stop(), *usual(*given)])
     with pytest.raises(KeyboardInterrupt):
         fit(fresh(), tmp_path / "cut", loggers=(), every=1)
-    monkeypatch.setattr(fitting, "_callbacks", usual)
+    monkeypatch.setattr(fitting, "callbacks", usual)
     again = fit(fresh(), tmp_path / "cut", resume=True, loggers=(), every=1)
     assert str(again.history) == str(whole.history)
     a, b = (torch.load(tmp_path / f / "checkpoints" / "last.ckpt", weights_only=True) for f in ("whole", "cut"))
@@ -372,8 +372,8 @@ def _replaced(data: Any, splits: Any) -> Any:
 
 def test_the_usual_size_is_what_the_images_have() -> None:
     kind = kind_of("detection")
-    assert kind.settled(embedded_scenes(), DetectionOptions()).size == 96
-    assert kind.settled(embedded_scenes(), DetectionOptions(size=64)).size == 64
+    assert kind.settled(embedded_scenes(), DetectionOptions(), kind.host).size == 96
+    assert kind.settled(embedded_scenes(), DetectionOptions(size=64), kind.host).size == 64
 
 
 def test_attention_is_laid_on_the_picture_and_not_on_the_padding() -> None:
@@ -381,7 +381,7 @@ def test_attention_is_laid_on_the_picture_and_not_on_the_padding() -> None:
     network = build_detector("foveate/fcos_resnet18_fpn", classes=4, size=60)[0].eval()
     heat = torch.zeros(16, 24)
     heat[:15, :20] = 1.0
-    seen = kind_of("detection").on_picture(heat, network, torch.zeros(3, 120, 160, dtype=torch.uint8))
+    seen = unpadded(heat[None, None], network, torch.zeros(3, 120, 160, dtype=torch.uint8))[0]
     assert seen.shape == (60, 80)
     assert bool((seen[:58, :78] == 1).all())
 

@@ -307,11 +307,11 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_one_that_was_not(
                 raise KeyboardInterrupt
 
     recipe = Recipe(2, batch_size=4)
-    usual = fitting._callbacks
-    monkeypatch.setattr(fitting, "_callbacks", lambda *given: [Stop(), *usual(*given)])
+    usual = fitting.callbacks
+    monkeypatch.setattr(fitting, "callbacks", lambda *given: [Stop(), *usual(*given)])
     with pytest.raises(KeyboardInterrupt):
         fit(task(recipe=recipe), tmp_path / "cut", loggers=(), every=1)
-    monkeypatch.setattr(fitting, "_callbacks", usual)
+    monkeypatch.setattr(fitting, "callbacks", usual)
     cut, whole = task(recipe=recipe), task(recipe=recipe)
     resumed = fit(cut, tmp_path / "cut", loggers=(), every=1, resume=True)
     undisturbed = fit(whole, tmp_path / "whole", loggers=(), every=1)
