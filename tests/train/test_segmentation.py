@@ -276,7 +276,7 @@ def test_an_auxiliary_head_learns_by_its_share_and_says_nothing_later(way: str) 
     target = torch.stack(batch[1]).long()
     other = learner.network.other(learner.normalise(torch.stack(batch[0])))
     assert float(loss.detach()) == pytest.approx(
-        float(alone) + 0.4 * float(learner._loss(other.log_softmax(1), target)), rel=1e-5
+        float(alone.detach()) + 0.4 * float(learner._loss(other.log_softmax(1), target).detach()), rel=1e-5
     )
     assert said[0].shape == (16, 16)  # logits of half the size are resized
     loss.backward()
