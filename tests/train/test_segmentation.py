@@ -284,7 +284,7 @@ def test_an_auxiliary_head_learns_by_its_share_and_says_nothing_later(way: str) 
     learner.eval()
     evaluated, _ = learner.step(batch)
     without.eval()
-    assert float(evaluated) == float(without.step(batch)[0])
+    assert torch.equal(evaluated, without.step(batch)[0])
 
 
 def test_it_learns() -> None:
