@@ -136,10 +136,11 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
 
 
 def _by_class(classes: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    """What was found of each class, the worst first: there it is worth looking."""
-    if not classes:
+    """What was found of each class, the worst first: there it is worth looking; what is no number has its own lines."""
+    plain = {name for found in classes.values() for name, value in found.items() if isinstance(value, int | float)}
+    names = [name for name in dict.fromkeys(name for found in classes.values() for name in found) if name in plain]
+    if not names:
         return []
-    names = list(dict.fromkeys(name for found in classes.values() for name in found))
     by = next((name for name in names if name != "count"), names[0])
     worst = sorted(classes.items(), key=lambda item: (item[1].get(by) is None, item[1].get(by) or 0.0))
     lines = ["", f"| class, by {by} | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
