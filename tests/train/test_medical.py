@@ -271,6 +271,15 @@ def test_networks_are_found_by_name_and_refused_with_what_would_do() -> None:
     assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
 
 
+def test_attention_keeps_away_from_the_logits_of_monais_unet_unless_it_joins_or_replaces() -> None:
+    from foveate.registry import parse
+    from foveate.train.kinds.medical import KIND
+
+    found = {name: KIND.usual_place("monai/unet", parse(name)) for name in ("cbam", "attentional_fusion", "odconv")}
+    assert found == {"cbam": "**.adn.A", "attentional_fusion": None, "odconv": None}
+    assert KIND.usual_place("monai/segresnet", parse("cbam")) is None
+
+
 # a run
 
 
@@ -289,16 +298,17 @@ def small_set(root: Path) -> None:
 def test_a_run_of_segmentation_leaves_a_report_and_predicts(tmp_path: Path) -> None:
     small_set(tmp_path / "data")
     done = train(
-        "medical", tmp_path / "run", data=tmp_path / "data", attention="scse", at="**.unit?.adn.A",
+        "medical", tmp_path / "run", data=tmp_path / "data", attention="scse",
         settings={"epochs": 2, "batch_size": 4}, loggers=(),
     )  # fmt: skip
     test = done.report["test"]
     assert {"dice", "hd95", "hd95_silent", "sensitivity", "specificity", "classes", "lesion_focus"} <= set(test)
     assert test["classes"]["1"]["areas_found"]["of"] == 2
+    assert done.report["network"]["at"] == "**.adn.A", "not at the logits"
     assert all(-1 < one["value"] < 1 and one["patients"] == 1 for one in test["lesion_focus"].values())
-    assert len(test["lesion_focus"]) == 10
+    assert len(test["lesion_focus"]) == 13
     again = train(
-        "medical", tmp_path / "again", data=tmp_path / "data", attention="scse", at="**.unit?.adn.A",
+        "medical", tmp_path / "again", data=tmp_path / "data", attention="scse",
         settings={"epochs": 2, "batch_size": 4}, loggers=(),
     )  # fmt: skip
     assert again.fitted.history == done.fitted.history

@@ -33,7 +33,7 @@ SIDES = (40, 48, 40)
 SUBJECTS = {"train": 12, "validation": 5, "test": 5}
 LABELLED = {"train": 24, "validation": 8, "test": 8}
 PLANES = (15, 18, 21, 24, 27, 30)
-LESION = (21, 22, 23)  # slices that show every lesion
+LESION = (21, 23)  # slices that show every lesion
 
 
 def synthetic_brains(
@@ -168,7 +168,7 @@ def _smooth(channels: int, points: int, draw: torch.Generator) -> Float[Tensor, 
 def _ball(where: Tensor, draw: torch.Generator) -> Float[Tensor, "x y z"]:
     """A ball with a soft edge around some white matter in the slice in the middle."""
     inside = where.nonzero()
-    inside = inside[inside[:, 2] == LESION[1]]
+    inside = inside[inside[:, 2] == LESION[0] + 1]
     centre = inside[whole(len(inside), draw)]
     radius = between(3.0, 4.5, draw)
     axes = torch.meshgrid(*(torch.arange(side) for side in SIDES), indexing="ij")

@@ -58,7 +58,7 @@ def build_medical(
     ``-2d`` or ``-3d`` behind a name says that it must be for these; without it, the images decide.
 
     Attention at MONAI's U-Net acts at its residual units, which :func:`foveate.plan` lists: the last of them makes
-    the logits, and ``at="**.adn.A"`` names all others.
+    the logits; ``at="**.adn.A"`` names what every activation returns instead.
 
     Args:
         name: Of the network.

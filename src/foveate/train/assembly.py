@@ -148,13 +148,16 @@ def assembled(
     kind = kind_of(work)
     if start is None:
         start = "paper" if weights is None else "identity"
-    spec = None if attention is None else str(parse(attention))
+    host = kind.usual_host(kind.options(**(options or {}))) if host is None else host
+    spec = None if attention is None else parse(attention)
+    if at is None and spec is not None:
+        at = kind.usual_place(host, spec)
     found = Assembly(
         work=work,
-        host=kind.usual_host(kind.options(**(options or {}))) if host is None else host,
+        host=host,
         classes=tuple(data.classes),
         channels=kind.channels(data, weights),
-        attention=spec,
+        attention=None if spec is None else str(spec),
         at=at,
         start=start,
         options=dict(options or {}),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from foveate.data.decode import decode
 from foveate.errors import OptionError, nearest
+from foveate.registry import Spec
 from foveate.train.drawing import grey
 from foveate.train.loader import Samples
 from foveate.train.looking import Look
@@ -124,6 +125,10 @@ class Kind(ABC, Generic[Options]):
     def usual_of(self, host: str) -> Mapping[str, Any]:  # noqa: ARG002
         """What of the recipe differs from its usual values, for a network."""
         return self.usual
+
+    def usual_place(self, host: str, attention: Spec) -> str | None:  # noqa: ARG002
+        """Where attention acts in a network unless another place is named; ``None`` for where it usually does."""
+        return None
 
     @abstractmethod
     def data(self, path: Path | None, options: Options, *, seed: int) -> Data:

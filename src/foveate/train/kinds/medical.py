@@ -18,7 +18,9 @@ from foveate.data.nifti import nifti_bytes
 from foveate.data.scans import PICTURES, VOLUMES, Scan, as_picture, as_plane, read_scan
 from foveate.errors import OptionError
 from foveate.hosts.medical_networks import build_medical, known
+from foveate.registry import Spec, get
 from foveate.surgery import attached
+from foveate.surgery.put import usual_place
 from foveate.train.drawing import captioned, enlarged, rgb, with_mask
 from foveate.train.kinds.kind import Data, Kind, Said
 from foveate.train.looking import Look
@@ -28,6 +30,7 @@ from foveate.train.medical.windows import said_of
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task
 
+UNITS = "**.adn.A"
 LARGEST = {2: 128, 3: 64}
 STEP = {"segmentation": 16, "classification": 32}
 
@@ -69,6 +72,11 @@ class _Medical(Kind[MedicalOptions]):
 
     def usual_host(self, options: MedicalOptions) -> str:
         return "monai/densenet121" if options.task == "classification" else self.host
+
+    def usual_place(self, host: str, attention: Spec) -> str | None:
+        """After each activation of MONAI's U-Net: its last residual unit makes the logits, which are no features."""
+        acts = get(attention.name).protocol == "attention" and usual_place(attention) == "residual"
+        return UNITS if acts and host.startswith("monai/unet") else None
 
     def data(self, path: Path | None, options: MedicalOptions, *, seed: int) -> Medical:
         if path is None:
