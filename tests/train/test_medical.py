@@ -245,6 +245,18 @@ def test_windows_together_say_what_a_network_of_points_says_at_once(shape: tuple
     assert changes == {}
 
 
+def test_an_image_that_fits_into_a_window_is_judged_at_once() -> None:
+    """Cut in two, a half without structure would be normalised by itself, and its noise taken for structure."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2))
+    image = 0.01 * torch.randn(1, 1, 32, 48)
+    image[..., :16] += blob(0, (32, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(said_of(network, image, 64)[0], network(image), atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(said_of(network, image, 32)[0], network(image), atol=0.1)
+    task = MedicalSegmentation(network, Two(), Two(), Recipe(epochs=1), classes=("a", "b"), size=32)
+    assert task.window == 64
+
+
 @pytest.mark.parametrize(("axes", "most"), [(2, 16), (3, 16), (3, 64)])
 def test_attention_at_monais_units_is_laid_over_the_whole_image(axes: int, most: int) -> None:
     network, _ = build_medical("monai/unet", task="segmentation", classes=2, dimensions=axes)
@@ -299,7 +311,7 @@ def test_a_run_of_segmentation_leaves_a_report_and_predicts(tmp_path: Path) -> N
     small_set(tmp_path / "data")
     done = train(
         "medical", tmp_path / "run", data=tmp_path / "data", attention="scse",
-        settings={"epochs": 2, "batch_size": 4}, loggers=(),
+        settings={"epochs": 1, "batch_size": 4}, loggers=(),
     )  # fmt: skip
     test = done.report["test"]
     assert {"dice", "hd95", "hd95_silent", "sensitivity", "specificity", "classes", "lesion_focus"} <= set(test)
@@ -309,7 +321,7 @@ def test_a_run_of_segmentation_leaves_a_report_and_predicts(tmp_path: Path) -> N
     assert len(test["lesion_focus"]) == 13
     again = train(
         "medical", tmp_path / "again", data=tmp_path / "data", attention="scse",
-        settings={"epochs": 2, "batch_size": 4}, loggers=(),
+        settings={"epochs": 1, "batch_size": 4}, loggers=(),
     )  # fmt: skip
     assert again.fitted.history == done.fitted.history
 
