@@ -132,6 +132,11 @@ def test_an_anonymous_patient_id_joins_nobody(tmp_path: Path) -> None:
     data = subject_folder(tmp_path)
     assert sum(map(len, sides(data).values())) == 4
     assert data.report.whose.startswith("nothing says which images are of one patient")
+    slice_(tmp_path / "images" / "3.dcm", pixels + 3, patient="P3")
+    assert "nothing says whose 3 of the images are" in subject_folder(tmp_path).report.whose
+    for number in range(3):
+        slice_(tmp_path / "images" / f"{number}.dcm", pixels + number, patient=f"P{number}")
+    assert subject_folder(tmp_path).report.whose == "4 patients by subject, PatientID and content"
 
 
 def test_a_table_says_whose_an_image_is_and_must_not_contradict_itself(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def subject_folder(
         shape=_shape([case.shape for case in cases]),
         counts=counts,
         split=how,
-        whose=_whose(listing.found, len(cases), len(set(groups))),
+        whose=_whose(cases, len(set(groups))),
         skipped=tuple(skipped),
         ignored=listing.ignored,
         conversions=dict(sorted(reading.changes.items())),
@@ -210,10 +210,12 @@ def _shape(shapes: Sequence[tuple[int, ...]]) -> str:
     return "×".join(str(low) if low == high else f"{low}–{high}" for low, high in sides)
 
 
-def _whose(found: Sequence[Listed], cases: int, people: int) -> str:
-    if people == cases and not any(one.subject for one in found):
+def _whose(cases: Sequence[Case], people: int) -> str:
+    if not any(case.subject or case.patient for case in cases) and people == len(cases):
         return "nothing says which images are of one patient, so every image counts as a patient of its own"
-    return f"{people} patients by subject, PatientID and content"
+    unnamed = sum(not (case.subject or case.patient) for case in cases)
+    rest = f"; nothing says whose {unnamed} of the images are, and each counts as of another patient" if unnamed else ""
+    return f"{people} patients by subject, PatientID and content{rest}"
 
 
 def _warnings(
