@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from foveate.data.annotations import within
-from foveate.data.boxes import box_folder, embedded_scenes
-from foveate.data.voc import parse_xml
+from foveate.data.boxes.annotations import within
+from foveate.data.boxes.folder import box_folder, scene_boxes
+from foveate.data.boxes.voc import parse_xml
 from foveate.errors import DataError
 
 WIDTH, HEIGHT = 60, 40
@@ -446,9 +446,9 @@ def test_a_folder_without_annotations_says_what_is_meant(voc: Voc) -> None:
 
 
 def test_scenes_have_a_box_around_each_thing() -> None:
-    data = embedded_scenes()
+    data = scene_boxes()
     assert (len(data.train), len(data.validation), len(data.test)) == (240, 40, 80)
-    assert embedded_scenes().fingerprint == data.fingerprint != embedded_scenes(1).fingerprint
+    assert scene_boxes().fingerprint == data.fingerprint != scene_boxes(1).fingerprint
     image, boxes = data.train[0]
     image.zero_(), boxes.boxes.zero_()
     assert bool(data.train[0][0].any())

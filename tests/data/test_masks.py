@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from foveate.data import reading
-from foveate.data.mask_reading import TURNED, UNSURE
-from foveate.data.masks import mask_folder
-from foveate.data.scene_masks import scene_masks
+from foveate.data.masks.folder import mask_folder
+from foveate.data.masks.reading import TURNED, UNSURE
+from foveate.data.masks.scenes import scene_masks
+from foveate.data.masks.segmentation import IGNORE
 from foveate.data.scenes import scenes
-from foveate.data.segmentation import IGNORE
 from foveate.errors import DataError, OptionError
 
 
@@ -372,7 +372,7 @@ def test_a_changed_mask_changes_the_fingerprint(pairs: Pairs) -> None:
     assert pairs.read().fingerprint != before
 
 
-def test_the_embedded_scenes_have_the_masks_that_they_were_drawn_with() -> None:
+def test_the_scene_boxes_have_the_masks_that_they_were_drawn_with() -> None:
     data = scene_masks(3)
     scene = scenes("validation", 3)[5]
     pixels, classes = data.validation[5]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from foveate.data.medical import subject_folder
-from foveate.data.scans import read_scan
-from foveate.data.sides import patients
+from foveate.data.medical.folder import subject_folder
+from foveate.data.medical.scans import read_scan
+from foveate.data.medical.sides import patients
 from foveate.errors import DataError
 
 np = pytest.importorskip("numpy")
@@ -350,7 +350,7 @@ def test_images_that_do_not_fit_into_memory_are_read_when_asked_for(
 
 def test_synthetic_brains_are_functions_of_seed_and_subject_and_say_what_they_are() -> None:
     pytest.importorskip("nilearn")
-    from foveate.data.brains import subject, synthetic_brains
+    from foveate.data.medical.brains import subject, synthetic_brains
 
     few = {"train": 2, "validation": 1, "test": 1}
     data = synthetic_brains(subjects=few)

@@ -13,9 +13,9 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from foveate.cli import app
-from foveate.data.boxes import embedded_scenes
+from foveate.data.boxes.detection import Boxes
+from foveate.data.boxes.folder import scene_boxes
 from foveate.data.chance import generator
-from foveate.data.detection import Boxes
 from foveate.errors import OptionError
 from foveate.hosts.detectors import build_detector
 from foveate.train import Recipe, fit
@@ -106,7 +106,7 @@ def detector() -> Any:
 
 
 def task(train: Any = None, validation: Any = None, **options: Any) -> ObjectDetection:
-    data = embedded_scenes()
+    data = scene_boxes()
     network = options.pop("network", None) or Spy()
     recipe = Recipe(**{"epochs": 2, "batch_size": 4, **options.pop("recipe", {})})
     given = {"classes": data.classes, **options}
@@ -336,10 +336,10 @@ def test_an_attended_run_by_names_learns_and_answers(tmp_path: Path, monkeypatch
     from foveate.data import boxes
     from foveate.train.running import train
 
-    whole = embedded_scenes()
+    whole = scene_boxes()
     few = {"train": Some(whole.train, 16), "validation": Some(whole.validation, 4), "test": Some(whole.test, 4)}
-    monkeypatch.setattr("foveate.train.kinds.detection.embedded_scenes", lambda seed: _replaced(whole, few))
-    assert boxes.embedded_scenes is embedded_scenes
+    monkeypatch.setattr("foveate.train.kinds.detection.scene_boxes", lambda seed: _replaced(whole, few))
+    assert boxes.scene_boxes is scene_boxes
     settings = {"epochs": 2, "batch_size": 4, "size": 64, "score": 0.0}
     done = train(
         "detection",
@@ -372,8 +372,8 @@ def _replaced(data: Any, splits: Any) -> Any:
 
 def test_the_usual_size_is_what_the_images_have() -> None:
     kind = kind_of("detection")
-    assert kind.settled(embedded_scenes(), DetectionOptions(), kind.host).size == 96
-    assert kind.settled(embedded_scenes(), DetectionOptions(size=64), kind.host).size == 64
+    assert kind.settled(scene_boxes(), DetectionOptions(), kind.host).size == 96
+    assert kind.settled(scene_boxes(), DetectionOptions(size=64), kind.host).size == 64
 
 
 def test_attention_is_laid_on_the_picture_and_not_on_the_padding() -> None:
@@ -395,7 +395,7 @@ def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
 def test_check_data_says_what_is_wrong_and_that_something_was_left_out(tmp_path: Path) -> None:
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
     for number in range(6):
-        pixels, boxes = embedded_scenes().train[number]
+        pixels, boxes = scene_boxes().train[number]
         write_picture(tmp_path / f"{number}.png", pixels)
         content["images"].append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 96})
         left, top, right, bottom = boxes.boxes[0].tolist()

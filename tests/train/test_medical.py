@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import foveate
 from foveate.data.chance import generator
-from foveate.data.medical import subject_folder
-from foveate.data.scans import read_mask, read_scan
+from foveate.data.medical.folder import subject_folder
+from foveate.data.medical.scans import read_mask, read_scan
 from foveate.errors import FoveateError, OptionError
 from foveate.explain.focus import lesion_focus
 from foveate.hosts.medical_networks import build_medical
@@ -210,7 +210,7 @@ class Two:
         return 2
 
     def __getitem__(self, index: int) -> Any:
-        from foveate.data.medical_data import Target
+        from foveate.data.medical.data import Target
 
         return torch.rand(1, 40, 36, generator=generator("i", index)), Target(
             blob(index, (40, 36)).clamp(0, 1), (1.0, 1.0), index

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from foveate.data.chance import generator
-from foveate.data.scene_masks import scene_masks
-from foveate.data.segmentation import IGNORE
+from foveate.data.masks.scenes import scene_masks
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import OptionError
 from foveate.train import Recipe, fit
 from foveate.train.cropping import centred, changed, resized
@@ -484,7 +484,7 @@ def test_psanets_own_attention_is_shown_by_what_all_take_from_each_position() ->
 
 
 @pytest.mark.slow
-def test_the_embedded_scenes_are_learned_by_the_usual_network(tmp_path: Path) -> None:
+def test_the_scene_boxes_are_learned_by_the_usual_network(tmp_path: Path) -> None:
     """About 80 seconds of one core: 0.56 of the test scenes' mean IoU when it was written, 0.18 for ground alone."""
     done = train("segmentation", tmp_path, loggers=())
     assert done.report["test"]["miou"] > 0.45

@@ -1,31 +1,49 @@
-"""Images to learn from: the embedded sample, and a person's own folders.
+"""Samples to learn from: the embedded ones, and a person's own folders.
 
-:func:`fashion_mnist` needs nothing but torch; :func:`image_folder` needs Pillow (``pip install 'foveate[data]'``).
-Both return an :class:`ImageClassification`: three splits of ``(uint8 image, label)``, a fingerprint that changes
-whenever the data, the split or the pixels do, and a :class:`DataReport` of everything that was left out or changed
-on the way in. :func:`mask_folder` and :func:`scene_masks` are the same for images with a mask each: a
-:class:`Segmentation`, with a :class:`MaskReport`.
+Four kinds, each with a folder's reader and an embedded sample that needs no download:
+
+- images of a class each: :func:`image_folder`, :func:`fashion_mnist`;
+- images with a mask each: :func:`mask_folder`, :func:`scene_masks`;
+- images with boxes: :func:`box_folder`, :func:`scene_boxes`;
+- medical images by patient: :func:`subject_folder`, :func:`synthetic_brains`.
+
+Every reader returns three splits, a fingerprint that changes whenever the data, the split or the pixels do, and a
+report of everything that was left out or changed on the way in. :func:`fashion_mnist` needs nothing but torch; pictures
+need Pillow (``pip install 'foveate[data]'``), medical images ``foveate[medical]``.
 """
 
+from foveate.data.boxes.detection import Boxes, BoxReport, Detection
+from foveate.data.boxes.folder import box_folder, scene_boxes
 from foveate.data.classification import ImageClassification, Images
 from foveate.data.folders import image_folder
-from foveate.data.mask_report import MaskReport
-from foveate.data.masks import mask_folder
+from foveate.data.masks.folder import mask_folder
+from foveate.data.masks.report import MaskReport
+from foveate.data.masks.scenes import scene_masks
+from foveate.data.masks.segmentation import MaskedImages, Segmentation
+from foveate.data.medical.brains import synthetic_brains
+from foveate.data.medical.data import Medical
+from foveate.data.medical.folder import subject_folder
 from foveate.data.report import DataReport, LeftOut
 from foveate.data.sample import fashion_mnist
-from foveate.data.scene_masks import scene_masks
-from foveate.data.segmentation import MaskedImages, Segmentation
 
 __all__ = [
+    "BoxReport",
+    "Boxes",
     "DataReport",
+    "Detection",
     "ImageClassification",
     "Images",
     "LeftOut",
     "MaskReport",
     "MaskedImages",
+    "Medical",
     "Segmentation",
+    "box_folder",
     "fashion_mnist",
     "image_folder",
     "mask_folder",
+    "scene_boxes",
     "scene_masks",
+    "subject_folder",
+    "synthetic_brains",
 ]

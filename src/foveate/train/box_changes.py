@@ -9,8 +9,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from foveate.data.boxes.detection import Boxes
 from foveate.data.chance import between, whole
-from foveate.data.detection import Boxes
 
 LEFT = 0.25  # share of a thing that must be left of it, or it is no longer one
 Sample = tuple[UInt8[Tensor, "3 h w"], Boxes]

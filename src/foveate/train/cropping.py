@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from foveate.data.chance import between, chosen, whole
-from foveate.data.segmentation import IGNORE, Pair
+from foveate.data.masks.segmentation import IGNORE, Pair
 from foveate.train.pixels import jitter_colours
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 
+from foveate.data.boxes.detection import Boxes
 from foveate.data.chance import between, chosen
-from foveate.data.detection import Boxes
 from foveate.errors import OptionError
 from foveate.train.box_changes import cropped, mirrored, zoomed
 from foveate.train.loader import Samples

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from foveate.data.segmentation import IGNORE, Pair
+from foveate.data.masks.segmentation import IGNORE, Pair
 from foveate.errors import OptionError
 from foveate.hosts.segmenters import answers
 from foveate.train.cropping import centred, changed

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from foveate.data.boxes import box_folder, embedded_scenes
-from foveate.data.detection import Detection
+from foveate.data.boxes.detection import Detection
+from foveate.data.boxes.folder import box_folder, scene_boxes
 from foveate.hosts.detectors import build_detector
 from foveate.train.detection import ObjectDetection, found
 from foveate.train.drawing import enlarged, rgb, with_boxes
@@ -59,7 +59,7 @@ class _Detection(Kind[DetectionOptions]):
     }
 
     def data(self, path: Path | None, options: DetectionOptions, *, seed: int) -> Detection:
-        return embedded_scenes(seed) if path is None else box_folder(path, on_error=options.on_error, seed=seed)
+        return scene_boxes(seed) if path is None else box_folder(path, on_error=options.on_error, seed=seed)
 
     def settled(self, data: Data, options: DetectionOptions, host: str) -> DetectionOptions:  # noqa: ARG002
         if options.size is not None:

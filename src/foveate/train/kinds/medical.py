@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from foveate import hosts
-from foveate.data.brains import synthetic_brains
 from foveate.data.decode import UnusableImageError
-from foveate.data.medical import Medical, subject_folder
-from foveate.data.nifti import nifti_bytes
-from foveate.data.scans import PICTURES, VOLUMES, Scan, as_picture, as_plane, read_scan
+from foveate.data.medical.brains import synthetic_brains
+from foveate.data.medical.folder import Medical, subject_folder
+from foveate.data.medical.nifti import nifti_bytes
+from foveate.data.medical.scans import PICTURES, VOLUMES, Scan, as_picture, as_plane, read_scan
 from foveate.errors import OptionError
 from foveate.hosts.medical_networks import build_medical, known
 from foveate.registry import Spec, get

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from foveate.data.masks import mask_folder
-from foveate.data.scene_masks import scene_masks
-from foveate.data.segmentation import Segmentation
+from foveate.data.masks.folder import mask_folder
+from foveate.data.masks.scenes import scene_masks
+from foveate.data.masks.segmentation import Segmentation
 from foveate.hosts.segmenters import build_segmenter, usual_crop
 from foveate.train.drawing import with_mask
 from foveate.train.kinds.kind import Data, Kind, Said

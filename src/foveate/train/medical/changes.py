@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from foveate.data.scans import imported
+from foveate.data.medical.scans import imported
 
 MOST = 2**31
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from foveate.data.medical_data import Cases, Target
-from foveate.data.scans import imported
+from foveate.data.medical.data import Cases, Target
+from foveate.data.medical.scans import imported
 from foveate.errors import check_at_least
 from foveate.train.medical.changes import Whole, normalised, resized
 from foveate.train.medical.counting import Rows, balance, share

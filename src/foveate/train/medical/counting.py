@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from foveate.data.scans import imported
+from foveate.data.medical.scans import imported
 
 SURE = 0.95
 FOUND = 0.5  # the share of a connected area that must be said for it to count as found

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from foveate.data.medical_data import Cases, Target
-from foveate.data.scans import imported
+from foveate.data.medical.data import Cases, Target
+from foveate.data.medical.scans import imported
 from foveate.errors import OptionError, check_at_least
 from foveate.explain.focus import lesion_focus
 from foveate.surgery import attached

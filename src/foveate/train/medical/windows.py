@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate.data.scans import imported
+from foveate.data.medical.scans import imported
 from foveate.explain import record
 
 OVERLAP = 0.25

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from foveate.data.decode import UnusableImageError
+from foveate.data.medical.scans import Scan, as_picture, joint_digest, read_mask, read_scan
+from foveate.data.medical.subjects import Listed
 from foveate.data.report import shown
-from foveate.data.scans import Scan, as_picture, joint_digest, read_mask, read_scan
-from foveate.data.subjects import Listed
 from foveate.errors import DataError
 
 MEMORY_LIMIT = 2 * 2**30

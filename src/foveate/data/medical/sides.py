@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from foveate.data.medical_cases import Case
+from foveate.data.medical.cases import Case
 from foveate.data.report import enumerated, shown
 from foveate.data.split import deal
 from foveate.errors import DataError

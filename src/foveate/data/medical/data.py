@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from foveate.data.medical_cases import Case, Shelf
-from foveate.data.medical_report import MedicalReport
+from foveate.data.medical.cases import Case, Shelf
+from foveate.data.medical.report import MedicalReport
 
 Task = Literal["segmentation", "classification"]
 

@@ -19,11 +19,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from foveate.data.chance import between, generator, whole
-from foveate.data.medical_cases import Case, Shelf
-from foveate.data.medical_data import Cases, Medical, Task, fingerprint_of
-from foveate.data.medical_report import MedicalReport
-from foveate.data.scans import as_picture, imported
-from foveate.data.sides import SPLITS
+from foveate.data.medical.cases import Case, Shelf
+from foveate.data.medical.data import Cases, Medical, Task, fingerprint_of
+from foveate.data.medical.report import MedicalReport
+from foveate.data.medical.scans import as_picture, imported
+from foveate.data.medical.sides import SPLITS
 from foveate.errors import check_at_least, check_choice
 
 TISSUES = ("background", "grey matter", "white matter", "other tissue")

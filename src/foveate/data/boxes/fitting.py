@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from foveate.data.annotations import Box, Edges, Marked, Notes, said
+from foveate.data.boxes.annotations import Box, Edges, Marked, Notes, said
 
 SLACK = 0.01  # pixels over the edge that rounding explains
 

@@ -13,10 +13,10 @@ from jaxtyping import Int32, UInt8
 from torch import Tensor
 
 from foveate.data.decode import ORIENTATION, UnusableImageError, decode, decode_ids, digest_of
-from foveate.data.ids import Meaning, meaning_of
+from foveate.data.masks.ids import Meaning, meaning_of
+from foveate.data.masks.segmentation import Pair
 from foveate.data.reading import MEMORY_LIMIT, Reader, collected_remarks
 from foveate.data.report import LeftOut, enumerated, shown
-from foveate.data.segmentation import Pair
 from foveate.errors import DataError
 
 TURNED = "mask turned with its image, as EXIF says"

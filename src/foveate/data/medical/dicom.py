@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from foveate.data.decode import UnusableImageError, digest_of
+from foveate.data.medical.scans import Scan, check_voxels, imported, joint_digest, scan_of
 from foveate.data.report import shown
-from foveate.data.scans import Scan, check_voxels, imported, joint_digest, scan_of
 
 if TYPE_CHECKING:
     import numpy as np

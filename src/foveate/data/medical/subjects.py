@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foveate.data.dicom import dicom_files, is_dicom
 from foveate.data.layout import CLUTTER, SPLITS
+from foveate.data.medical.dicom import dicom_files, is_dicom
+from foveate.data.medical.scans import PICTURES, VOLUMES
 from foveate.data.report import LeftOut, enumerated, shown
-from foveate.data.scans import PICTURES, VOLUMES
 from foveate.errors import DataError
 
 IMAGES, MASKS = ("images", "image", "imgs"), ("masks", "labels", "labelstr", "segmentations", "mask")

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from foveate.data.mask_report import MaskReport
+from foveate.data.masks.report import MaskReport
 
 IGNORE = 255  # the number of pixels that belong to no class and count for nothing
 

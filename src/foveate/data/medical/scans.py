@@ -58,8 +58,8 @@ def read_scan(path: Path) -> Scan:
         UnusableImageError: If it cannot be read; the message is the end of a sentence about the file.
         MissingExtraError: If the package that reads it is not installed.
     """
-    from foveate.data.dicom import is_dicom, read_dicom, read_series
-    from foveate.data.nifti import read_nifti
+    from foveate.data.medical.dicom import is_dicom, read_dicom, read_series
+    from foveate.data.medical.nifti import read_nifti
 
     if path.is_dir():
         return read_series(path)
@@ -78,7 +78,7 @@ def read_mask(path: Path) -> tuple[Int64[Tensor, " *axes"], Scan]:
     Raises:
         UnusableImageError: If it is not a mask.
     """
-    from foveate.data.nifti import read_nifti
+    from foveate.data.medical.nifti import read_nifti
 
     if path.name.lower().endswith(VOLUMES):
         scan = read_nifti(path)

@@ -11,12 +11,12 @@ from typing import Literal
 
 from foveate.data.decode import require_pillow
 from foveate.data.layout import check_folder
-from foveate.data.medical_cases import Case, read_cases
-from foveate.data.medical_data import Cases, Medical, Target, Task, fingerprint_of
-from foveate.data.medical_report import MedicalReport
+from foveate.data.medical.cases import Case, read_cases
+from foveate.data.medical.data import Cases, Medical, Target, Task, fingerprint_of
+from foveate.data.medical.report import MedicalReport
+from foveate.data.medical.sides import SPLITS, patients, sides_of
+from foveate.data.medical.subjects import list_subjects, stem
 from foveate.data.report import LeftOut, enumerated, shown
-from foveate.data.sides import SPLITS, patients, sides_of
-from foveate.data.subjects import Listed, list_subjects, stem
 from foveate.errors import DataError, check_at_least, check_bool, check_choice
 
 FEW = 10

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from foveate.data.mask_report import MaskReport
+from foveate.data.masks.report import MaskReport
+from foveate.data.masks.segmentation import MaskedImages, Segmentation
 from foveate.data.scenes import SIDE, THINGS, scenes
-from foveate.data.segmentation import MaskedImages, Segmentation
 from foveate.errors import check_at_least
 
 CLASSES = ("ground", *THINGS)

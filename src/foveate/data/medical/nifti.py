@@ -11,8 +11,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from foveate.data.decode import UnusableImageError, digest_of
+from foveate.data.medical.scans import CHANNEL_LIMIT, Scan, as_plane, check_voxels, imported, scan_of
 from foveate.data.report import shown
-from foveate.data.scans import CHANNEL_LIMIT, Scan, as_plane, check_voxels, imported, scan_of
 
 
 def read_nifti(path: Path) -> Scan:

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int32, UInt8
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.data.report import enumerated, shown
-from foveate.data.segmentation import IGNORE
 from foveate.errors import DataError, check_at_least
 
 BINARY = ("background", "object")

@@ -12,12 +12,12 @@ from typing import Literal
 
 from foveate.data.checks import leaks
 from foveate.data.decode import require_pillow
-from foveate.data.ids import MANY, Meaning, meaning_of, read_classes
-from foveate.data.mask_layout import read_mask_layout
-from foveate.data.mask_reading import UNSURE, MaskReading, read_pairs
-from foveate.data.mask_report import MaskReport
+from foveate.data.masks.ids import MANY, Meaning, meaning_of, read_classes
+from foveate.data.masks.layout import read_mask_layout
+from foveate.data.masks.reading import UNSURE, MaskReading, read_pairs
+from foveate.data.masks.report import MaskReport
+from foveate.data.masks.segmentation import MaskedImages, Segmentation
 from foveate.data.report import enumerated, shown
-from foveate.data.segmentation import MaskedImages, Segmentation
 from foveate.data.split import deal
 from foveate.errors import DataError, check_at_least, check_choice
 

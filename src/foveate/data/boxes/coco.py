@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from foveate.data.annotations import ALL, TRAIN, Annotations, Box, Marked, Notes, number, said, within
+from foveate.data.boxes.annotations import ALL, TRAIN, Annotations, Box, Marked, Notes, number, said, within
 from foveate.data.layout import SPLITS
 from foveate.data.report import enumerated, shown
 from foveate.errors import DataError

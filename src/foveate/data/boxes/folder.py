@@ -11,18 +11,18 @@ from typing import Literal
 
 import torch
 
-from foveate.data.annotations import ALL, TEST, TRAIN, VALIDATION, Annotations, Box, Marked, Notes
+from foveate.data.boxes.annotations import ALL, TEST, TRAIN, VALIDATION, Annotations, Box, Marked, Notes
+from foveate.data.boxes.coco import coco_files, read_coco
+from foveate.data.boxes.detection import Boxes, BoxImages, BoxReport, Detection, counted
+from foveate.data.boxes.fitting import Frame, fit_to_image
+from foveate.data.boxes.voc import is_voc, read_voc
 from foveate.data.checks import FEW, leaks
-from foveate.data.coco import coco_files, read_coco
 from foveate.data.decode import decode, require_pillow, stored_frame
-from foveate.data.detection import Boxes, BoxImages, BoxReport, Detection, counted
-from foveate.data.fitting_boxes import Frame, fit_to_image
 from foveate.data.layout import check_folder
 from foveate.data.reading import ImageFiles, Reader, collected_remarks
 from foveate.data.report import enumerated, shown
 from foveate.data.scenes import COUNTS, THINGS, scenes
 from foveate.data.split import deal
-from foveate.data.voc import is_voc, read_voc
 from foveate.errors import DataError, check_at_least, check_choice
 
 PERCENT = 15
@@ -90,11 +90,11 @@ def box_folder(
     return _assembled(root, annotations, fitted, frames, notes, seed)
 
 
-def embedded_scenes(seed: int = 0) -> Detection:
+def scene_boxes(seed: int = 0) -> Detection:
     """Scenes composed of the embedded sample: clothes on blotches, 96×96, up to four on each.
 
     Example:
-        >>> data = embedded_scenes()
+        >>> data = scene_boxes()
         >>> image, things = data.test[0]
         >>> image.shape, things.boxes.shape[1], len(data.train)
         (torch.Size([3, 96, 96]), 4, 240)

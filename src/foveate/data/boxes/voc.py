@@ -12,7 +12,19 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder  # parsed below, without a DOCTYPE
 from xml.parsers import expat
 
-from foveate.data.annotations import ALL, TEST, TRAIN, VALIDATION, Annotations, Box, Marked, Notes, number, said, within
+from foveate.data.boxes.annotations import (
+    ALL,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Annotations,
+    Box,
+    Marked,
+    Notes,
+    number,
+    said,
+    within,
+)
 from foveate.data.report import shown
 from foveate.errors import DataError
 

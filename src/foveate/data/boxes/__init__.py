@@ -1,0 +1,1 @@
+"""Images with boxes: COCO's and Pascal VOC's annotations, checked before anything is trained."""

@@ -1,0 +1,1 @@
+"""Images with a mask each: folders of both, and what numbers in masks mean."""

@@ -1,0 +1,1 @@
+"""Medical images: NIfTI, DICOM and pictures, by patient, and a synthetic sample."""
