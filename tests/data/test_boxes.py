@@ -305,7 +305,7 @@ def test_a_json_that_is_none_is_said(content: str, sentence: str, tmp_path: Path
 
 
 def test_a_json_too_large_is_refused(coco: Coco, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foveate.data.coco.LARGEST_FILE", 100)
+    monkeypatch.setattr("foveate.data.boxes.coco.LARGEST_FILE", 100)
     with pytest.raises(DataError, match="more than the 100 that are read"):
         coco.read()
 

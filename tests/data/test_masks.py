@@ -351,7 +351,7 @@ def test_options_that_cannot_work(pairs: Pairs) -> None:
 
 
 def test_what_does_not_fit_in_memory_is_decoded_on_demand(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveate.data import mask_reading
+    from foveate.data.masks import reading as mask_reading
 
     kept = pairs.fill().read()
     monkeypatch.setattr(mask_reading, "MEMORY_LIMIT", 100)

@@ -334,7 +334,7 @@ def test_images_that_do_not_fit_into_memory_are_read_when_asked_for(
 ) -> None:
     folder_of_subjects(tmp_path, 5, axes=3)
     kept = subject_folder(tmp_path, dimensions=2)
-    monkeypatch.setattr("foveate.data.medical_cases.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("foveate.data.medical.cases.MEMORY_LIMIT", 0)
     read = subject_folder(tmp_path, dimensions=2)
     for one, other in zip(kept.train, read.train, strict=True):
         assert torch.equal(one[0], other[0])

@@ -333,13 +333,13 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(
 
 
 def test_an_attended_run_by_names_learns_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveate.data import boxes
+    from foveate.data.boxes import folder
     from foveate.train.running import train
 
     whole = scene_boxes()
     few = {"train": Some(whole.train, 16), "validation": Some(whole.validation, 4), "test": Some(whole.test, 4)}
     monkeypatch.setattr("foveate.train.kinds.detection.scene_boxes", lambda seed: _replaced(whole, few))
-    assert boxes.scene_boxes is scene_boxes
+    assert folder.scene_boxes is scene_boxes
     settings = {"epochs": 2, "batch_size": 4, "size": 64, "score": 0.0}
     done = train(
         "detection",
