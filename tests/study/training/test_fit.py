@@ -215,3 +215,10 @@ def test_evaluation_uses_running_statistics() -> None:
     before = network.bn1.running_mean.clone()
     evaluate(network, Pixels(*PIXELS), stripes(8, 1))
     assert torch.equal(network.bn1.running_mean, before) and not network.training
+
+
+def test_the_mean_loss_is_that_of_all_images_where_the_last_batch_is_smaller() -> None:
+    network, pixels, validation = linear(), Pixels(*PIXELS), stripes(33, 2)
+    curves = fit(network, pixels, stripes(64, 1), validation, Recipe(epochs=1, batch_size=32), seed=0)
+    # float32 means of 33 losses in two orders: 33 roundings of values near one
+    assert curves.validation_loss[0] == pytest.approx(evaluate(network, pixels, validation).loss, rel=33 * 2**-24)

@@ -193,7 +193,8 @@ class Classification(pl.LightningModule):
         logits = self(pixels)
         loss = F.cross_entropy(logits, labels)
         metrics = self.metrics[split]
-        metrics["loss"].update(loss.detach(), len(labels))  # type: ignore[index]
+        # each image counts once: with this strategy torchmetrics leaves weights out
+        metrics["loss"].update(loss.detach().expand(len(labels)))  # type: ignore[index]
         metrics["accuracy"].update(logits.detach(), labels)  # type: ignore[index]
         return loss
 
