@@ -15,10 +15,14 @@ import pytest
 import torch
 from torch import nn
 
+from foveate.data import fashion_mnist
 from foveate.errors import DataError, FoveateError, FoveateWarning
 from foveate.train import fit, fitting
+from foveate.train.assembly import load_model
 from foveate.train.lightning import pl
+from foveate.train.pixels import Normalise
 from foveate.train.report import looked_at
+from foveate.train.running import train
 from tests.support.training import Stop, assert_same_run, network, state_of, stopped, stopped_at_write, task
 
 # resuming
@@ -202,6 +206,32 @@ def test_the_mean_loss_is_that_of_all_samples_whatever_the_batches() -> None:
     with torch.no_grad():
         direct = nn.functional.cross_entropy(made(torch.stack(images)), torch.tensor(labels))
     assert fitted.best["validation_loss"] == pytest.approx(float(direct), rel=1e-5)
+
+
+def test_the_gap_is_between_samples_seen_alike(tmp_path: Path) -> None:
+    """Training counts changed images and moving weights; the gap looks at both splits as they are."""
+    done = train("classification", tmp_path, settings={"epochs": 1, "batch_size": 500}, loggers=())
+    network = load_model(tmp_path)[0]
+    data = fashion_mnist()
+    count = len(data.validation)
+    chosen = [index * len(data.train) // count for index in range(count)]
+    right: dict[str, int] = {}
+    for name, samples, indices in (("train", data.train, chosen), ("validation", data.validation, range(count))):
+        pixels = torch.stack([samples[index][0] for index in indices]).float() / 255
+        labels = torch.tensor([samples[index][1] for index in indices])
+        normalised = Normalise.usual(1)((pixels * 255).to(torch.uint8))
+        with torch.no_grad():
+            right[name] = int((network(normalised).argmax(1) == labels).sum())
+    assert done.report["learned"]["accuracy"] == pytest.approx(right["train"] / count, abs=1e-7)
+    assert done.report["gap"]["accuracy"] == pytest.approx((right["train"] - right["validation"]) / count, abs=2e-7)
+    assert done.report["gap"].keys() == {"loss", "accuracy", "calibration_error"}
+
+
+def test_another_run_s_folder_says_what_differs(tmp_path: Path) -> None:
+    settings = {"epochs": 1, "batch_size": 900}
+    train("classification", tmp_path, settings=settings, loggers=())
+    with pytest.raises(FoveateError, match=r"there attention is None and not eca, .*seed is 0 and not 1, the samples"):
+        train("classification", tmp_path, settings=settings, attention="eca", seed=1, loggers=())
 
 
 # what goes wrong

@@ -18,7 +18,9 @@ from foveate.data.chance import generator
 from foveate.data.masks.scenes import scene_masks
 from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import OptionError
+from foveate.surgery.attended import attended_places
 from foveate.train import Recipe, fit
+from foveate.train.assembly import assembled
 from foveate.train.cropping import centred, changed, resized
 from foveate.train.kinds import kind_of
 from foveate.train.kinds.segmentation import SegmentationOptions
@@ -488,3 +490,12 @@ def test_the_scene_boxes_are_learned_by_the_usual_network(tmp_path: Path) -> Non
     """About 80 seconds of one core: 0.56 of the test scenes' mean IoU when it was written, 0.18 for ground alone."""
     done = train("segmentation", tmp_path, loggers=())
     assert done.report["test"]["miou"] > 0.45
+
+
+@pytest.mark.parametrize(("attention", "place"), [("cbam", "skip"), ("attention_gate", None), ("odconv", None)])
+def test_attention_in_our_u_net_acts_on_its_skips_unless_told_otherwise(attention: str, place: str | None) -> None:
+    """It has no residual joins; a gate that is guided, and a mechanism in a convolution's place, know where to go."""
+    found = assembled("segmentation", scene_masks(), None, attention=attention)
+    assert found.at == place
+    network, _ = found.build()
+    assert attended_places(network)

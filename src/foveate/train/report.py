@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from foveate.attention import Attention
 from foveate.files import write_atomically
 from foveate.measure import Conditions, count_macs, count_parameters, inference, measure_latency
 from foveate.surgery import attention_parameters
 from foveate.train.counting import alone
 from foveate.train.fitting import Fitted
 from foveate.train.kinds import Data
-from foveate.train.loader import in_order
+from foveate.train.loader import Samples, in_order
 from foveate.train.task import Task
 
 ROUNDS = 20
@@ -26,7 +28,9 @@ MOST = 30  # classes that the page shows
 def report_on(task: Task, data: Data, plan: Mapping[str, Any], fitted: Fitted) -> dict[str, Any]:
     """Everything, ready for JSON: test, gap, calibration, cost, and what attention added.
 
-    The test samples are looked at here for the first time, with the weights that validation chose.
+    The test samples are looked at here for the first time, with the weights that validation chose. The gap is between
+    samples that were learned from and those of validation, both looked at in the same way: as many, as they are, by
+    the same weights; what training counts on the way is of changed samples and of weights that were still moving.
 
     Args:
         task: With the weights that were chosen.
@@ -34,14 +38,16 @@ def report_on(task: Task, data: Data, plan: Mapping[str, Any], fitted: Fitted) -
         plan: What the training was.
         fitted: What it came to.
     """
-    test = looked_at(task, data.test)
     best = fitted.best
+    learned = _numbers(looked_at(task, Spread(data.train, len(data.validation))))
+    test = looked_at(task, data.test)
     return _finite(
         {
             **plan,
             "best": dict(best),
             "epochs": len(fitted.history),
-            "gap": gaps(best),
+            "learned": learned,
+            "gap": gaps(learned, best),
             "test": test,
             "counts": {split: len(getattr(data, split)) for split in ("train", "validation", "test")},
             "cost": cost_of(task),
@@ -62,15 +68,50 @@ def looked_at(task: Task, samples: Any) -> dict[str, Any]:
         return {**task.read_validation(), **task.details()}
 
 
-def gaps(row: Mapping[str, float]) -> dict[str, float]:
-    """How far training is ahead of validation, for everything that was counted in both.
+class Spread:
+    """So many of some samples, spread evenly over all of them; all, if there are fewer.
 
     Example:
-        >>> gaps({"train_accuracy": 0.75, "validation_accuracy": 0.5})
+        >>> list(Spread(range(10), 4)), list(Spread(range(2), 4))
+        ([0, 2, 5, 7], [0, 1])
+    """
+
+    def __init__(self, samples: Samples, count: int) -> None:
+        self.samples, self.count = samples, min(count, len(samples))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return self.samples[index * len(self.samples) // self.count]
+
+
+def gaps(learned: Mapping[str, float], best: Mapping[str, float]) -> dict[str, float]:
+    """How far samples that were learned from are ahead of validation, for every number of both.
+
+    Example:
+        >>> gaps({"accuracy": 0.75}, {"train_accuracy": 0.6, "validation_accuracy": 0.5})
         {'accuracy': 0.25}
     """
-    names = [name.removeprefix("train_") for name in row if name.startswith("train_")]
-    return {name: row[f"train_{name}"] - row[f"validation_{name}"] for name in names if f"validation_{name}" in row}
+    seen = {name: best[f"validation_{name}"] for name in learned if f"validation_{name}" in best}
+    return {name: learned[name] - value for name, value in seen.items()}
+
+
+def attention_size(network: nn.Module) -> int:
+    """How many parameters belong to attention: what was attached, and what of foveate's the network has by itself.
+
+    Example:
+        >>> from foveate import attach, hosts
+        >>> attention_size(attach(hosts.build("foveate/resnet8", classes=10), "eca"))
+        9
+    """
+    found = {id(one): one.numel() for _, one in attention_parameters(network)}
+    for module in network.modules():
+        if isinstance(module, Attention):
+            found |= {id(one): one.numel() for one in module.parameters()}
+    return sum(found.values())
 
 
 def cost_of(task: Task) -> dict[str, Any]:
@@ -78,7 +119,7 @@ def cost_of(task: Task) -> dict[str, Any]:
     network = task.network
     found: dict[str, Any] = {
         "parameters": count_parameters(network),
-        "attention_parameters": sum(one.numel() for _, one in attention_parameters(network)),
+        "attention_parameters": attention_size(network),
     }
     example = task.prepared_example()
     if example is not None:
@@ -103,7 +144,7 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     """The report as a page."""
     network = report["network"]
     attention = network["attention"] or "no attention"
-    numbers = {name: value for name, value in report["test"].items() if isinstance(value, int | float)}
+    learned, numbers = report["learned"], _numbers(report["test"])
     lines = [
         f"# {network['work'].capitalize()}: {network['host']} with {attention}",
         "",
@@ -116,7 +157,7 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     ]
     best = report["best"]
     for name in dict.fromkeys([*report["gap"], *numbers]):
-        cells = [best.get(f"train_{name}"), best.get(f"validation_{name}"), report["gap"].get(name), numbers.get(name)]
+        cells = [learned.get(name), best.get(f"validation_{name}"), report["gap"].get(name), numbers.get(name)]
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(_shown(cell) for cell in cells) + " |")
     lines += _by_class(report["test"].get("classes") or {})
     if whose := report["data_report"].get("whose"):
@@ -148,6 +189,10 @@ def _by_class(classes: Mapping[str, Mapping[str, float | None]]) -> list[str]:
         f"| {name} | " + " | ".join(_shown(found.get(one)) for one in names) + " |" for name, found in worst[:MOST]
     ]
     return [*lines, f"and {len(worst) - MOST} more classes in report.json"] if len(worst) > MOST else lines
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _shown(value: float | None) -> str:

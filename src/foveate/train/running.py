@@ -242,11 +242,28 @@ def _same_run(path: Path, plan: Plan) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"'{path}' cannot be read ({error}): choose another folder") from error
     now = json.loads(json.dumps(plan.as_dict()))
-    different = [name for name in now if name not in ("foveate", "data") and before.get(name) != now[name]]
+    parts = [name for name in now if name not in ("foveate", "data", "fingerprint")]
+    different = [told for name in parts for told in _differences(name, before.get(name), now[name])]
+    if before.get("fingerprint") != now["fingerprint"]:
+        different.append("the samples or their splits are others")
     if different:
         raise FoveateError(
-            f"'{path.parent}' holds another run: its {', '.join(different)} differ; choose another folder for this one"
+            f"'{path.parent}' holds another run: there {', '.join(different)}; choose another folder for this one"
         )
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    """What was chosen otherwise, in words.
+
+    Example:
+        >>> _differences("network", {"host": "a", "options": {"crop": 65}}, {"host": "a", "options": {"crop": 97}})
+        ['crop is 65 and not 97']
+    """
+    if isinstance(now, dict):
+        old: dict[str, Any] = before if isinstance(before, dict) else {}
+        parts: dict[str, Any] = now
+        return [told for part, value in parts.items() for told in _differences(part, old.get(part), value)]
+    return [] if before == now else [f"{name} is {before} and not {now}"]
 
 
 __all__ = ["Plan", "Trained", "read_settings", "resume", "split_settings", "train"]

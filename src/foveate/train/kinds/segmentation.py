@@ -16,6 +16,8 @@ from foveate.data.masks.folder import mask_folder
 from foveate.data.masks.scenes import scene_masks
 from foveate.data.masks.segmentation import Segmentation
 from foveate.hosts.segmenters import build_segmenter, usual_crop
+from foveate.registry import Spec, get
+from foveate.surgery.put import usual_place
 from foveate.train.drawing import with_mask
 from foveate.train.kinds.kind import Data, Kind, Said
 from foveate.train.pixels import Normalise
@@ -79,6 +81,11 @@ class _Segmentation(Kind[SegmentationOptions]):
 
     def usual_of(self, host: str) -> Mapping[str, Any]:
         return {**self.usual, **PSANET} if host.startswith("foveate/psanet") else self.usual
+
+    def usual_place(self, host: str, attention: Spec) -> str | None:
+        """On the skips of our U-Net: it has no residual joins."""
+        acts = get(attention.name).protocol == "attention" and usual_place(attention) == "residual"
+        return "skip" if acts and host == "foveate/unet" else None
 
     def data(self, path: Path | None, options: SegmentationOptions, *, seed: int) -> Segmentation:
         if path is None:
