@@ -77,7 +77,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.start_processes(a_process, (folder, port), PROCESSES, start_method="fork")
+    multiprocessing.start_processes(a_process, (folder, port), PROCESSES, start_method="spawn")
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 
 

@@ -135,18 +135,18 @@ class CrissCross(Affinity):
         """Queries, keys and values."""
         return Embedding(self.query_conv(x), self.key_conv(x), self.value_conv(x))
 
-    def weigh(self, context: Embedding) -> CrissCrossWeights:
-        """Relate every position to its row and its column, for the first application."""
-        return self.maps[0](_relate(context.query, context.key))
+    def weigh(self, context: Embedding, application: int = 0) -> CrissCrossWeights:
+        """Relate every position to its row and its column, for one of the applications."""
+        return self.maps[application](_relate(context.query, context.key))
 
     def recalibrate(
         self, x: Float[Tensor, "b c h w"], weights: CrissCrossWeights, context: Embedding
     ) -> Float[Tensor, "b c h w"]:
         """What all applications add, each to what the one before it returns."""
         update = self.gamma * weights.mix(context.value)
-        for again in list(self.maps)[1:]:
+        for application in range(1, len(self.maps)):
             context = self.gather(x + update)
-            update = update + self.gamma * again(_relate(context.query, context.key)).mix(context.value)
+            update = update + self.gamma * self.weigh(context, application).mix(context.value)
         return update
 
 

@@ -104,7 +104,7 @@ def attention_size(network: nn.Module) -> int:
 
     Example:
         >>> from foveate import attach, hosts
-        >>> attention_size(attach(hosts.build("foveate/resnet8", classes=10), "eca"))
+        >>> attention_size(attach(hosts.build("foveate/resnet8", classes=10), "eca", start="paper"))
         9
     """
     found = {id(one): one.numel() for _, one in attention_parameters(network)}

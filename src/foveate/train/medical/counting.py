@@ -51,9 +51,8 @@ def compared(
     Example:
         >>> square = torch.zeros(8, 8, dtype=torch.int64)
         >>> square[2:4, 2:4] = 1
-        >>> compared(square.roll(1, 1), square, (1.0, 2.0), 2)
-        tensor([[ 0.5000,  2.0000,  2.0000,  2.0000,  2.0000, 58.0000]],
-               dtype=torch.float64)
+        >>> compared(square.roll(1, 1), square, (1.0, 2.0), 2).tolist()
+        [[0.5, 2.0, 2.0, 2.0, 2.0, 58.0]]
     """
     metrics = imported("monai.metrics")
     numbers = torch.arange(1, classes).reshape(-1, *(1,) * said.ndim).to(said.device)

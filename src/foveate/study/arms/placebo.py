@@ -1,0 +1,193 @@
+"""The placebo of a mechanism: the same module, whose weights learn but cannot depend on what they weigh.
+
+Attention is said to help because its weights depend on the input. A placebo has the parameters, the operations and the
+reach of the mechanism, and its weights are computed from the running mean of the maps that it was given in training,
+position by position, instead of from the map before it. What is left of its gain is owed to something else: to more
+parameters, to a learned constant gate, to a longer path for the gradient.
+
+Norms on the way from the running mean to the weights neither look at the batch, which would all be alike, nor keep
+statistics: they scale and shift alone. An affinity keeps its reach and relates positions by what is usual there; uniform
+weights, the simplest case of that, would also take away what it learns about places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
+
+from foveate.attention import Attention, Map, Sequence
+from foveate.errors import OptionError
+from foveate.fusion import Pair
+from foveate.measure import inference
+from foveate.replacement import Replacement
+
+MOMENTUM = 0.1  # of the running mean, as in PyTorch's batch norm
+_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
+
+
+class Usual(nn.Module):
+    """The running mean of the maps that were seen in training, position by position.
+
+    Args:
+        like: A map, batch first, for the shape: maps of other sizes are resized to it.
+    """
+
+    mean: Tensor
+    begun: Tensor
+
+    def __init__(self, like: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros_like(like[:1]))
+        self.register_buffer("begun", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean, at the map's size, once for each sample; in training the map is taken into it first."""
+        if self.training:
+            now = _resized(x.detach().mean(0, keepdim=True), self.mean)
+            self.mean.copy_(torch.where(self.begun > 0, torch.lerp(self.mean, now, MOMENTUM), now))
+            self.begun.fill_(1.0)
+        return _resized(self.mean, x).to(x.dtype).expand(len(x), *self.mean.shape[1:2], *x.shape[2:]).contiguous()
+
+
+class _Blind:
+    """Weights of the running mean, for a class whose ``weigh`` makes them of what ``gather`` returns."""
+
+    foveate_usual: nn.ModuleList
+    foveate_seen: tuple[Tensor, ...]
+
+    def forward(self, *maps: Tensor) -> Any:
+        """As the mechanism does, with the weights of the running mean."""
+        usual = [mean(x) for mean, x in zip(self.foveate_usual, maps, strict=True)]
+        object.__setattr__(self, "foveate_seen", tuple(usual))
+        return super().forward(*maps)  # type: ignore[misc]
+
+    def weigh(self, _context: Any, *which: Any) -> Any:
+        """The weights of the running mean, whatever the context of the map is."""
+        with _norms_at_rest(self):  # type: ignore[arg-type]
+            return super().weigh(super().gather(*self.foveate_seen), *which)  # type: ignore[misc]
+
+    def at_once(self, *_maps: Tensor) -> None:
+        """Never: the steps have to be taken one by one."""
+        return
+
+
+class _Constant(Map):
+    """A map whose weights are their own running mean: the mean of the batch in training."""
+
+    mean: Tensor
+
+    def __init__(self, axes: tuple[str, ...], like: Tensor) -> None:
+        super().__init__(*axes)
+        self.register_buffer("mean", torch.zeros_like(like[:1]))
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """The same weights for every sample."""
+        if self.training:
+            now = weights.mean(0, keepdim=True)
+            with torch.no_grad():
+                self.mean.lerp_(_resized(now.detach(), self.mean), MOMENTUM)
+        else:
+            now = _resized(self.mean, weights)
+        return now.to(weights.dtype).expand(len(weights), *now.shape[1:])
+
+
+def make_placebo(network: nn.Module, *example: Any) -> nn.Module:
+    """Make the attention of a network blind to its input, in place.
+
+    Mechanisms of foveate are changed wherever they stand, also those that are part of the network. What stands in a
+    convolution's place has its weights replaced by their mean over the batch, and in evaluation by the running mean.
+
+    Args:
+        network: With attention.
+        *example: What it is given for one sample or more, to see the shapes of the maps.
+
+    Raises:
+        OptionError: If a mechanism has weights that cannot be made blind.
+
+    Example:
+        >>> from foveate import attach, hosts
+        >>> network = attach(hosts.build("foveate/resnet8", classes=10), "se", start="paper")
+        >>> type(make_placebo(network, torch.zeros(1, 3, 32, 32)).layer1[0].bn2.foveate["se"]).__name__
+        'PlaceboOfSqueezeExcite'
+    """
+    steps = list(_steps(network))
+    points = [(owner, name, point) for owner in _replaced(network) for name, point in _points(owner)]
+    if not steps and not points:
+        raise OptionError("there is no attention of foveate in this network to make a placebo of")
+    for module in list(network.modules()):
+        if isinstance(module, Sequence) and type(module).forward is not Sequence.forward:  # its steps are fused
+            module.__class__ = type(f"StepsOf{type(module).__name__}", (type(module),), {"forward": Sequence.forward})
+    seen = _seen([*(step for _, step in steps), *(point for _, _, point in points)], network, example)
+    for path, step in steps:
+        if step not in seen:
+            raise OptionError(f"the attention at '{path}' does not run, and so has no placebo")
+        step.foveate_usual = nn.ModuleList(Usual(x) for x in seen[step])
+        step.foveate_usual.train(step.training)
+        step.__class__ = type(f"PlaceboOf{type(step).__name__}", (_Blind, type(step)), {})
+    for owner, name, point in points:
+        weights = seen.get(point, (None,))[0]
+        if not isinstance(weights, Tensor):
+            raise OptionError(
+                f"{type(owner).__name__} relates positions inside a convolution's place: it has no placebo"
+            )
+        constant = _Constant(point.axes, weights).train(point.training)
+        owner.get_submodule(name.rpartition(".")[0])._modules[name.rpartition(".")[2]] = constant
+    return network
+
+
+def _steps(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What gathers and weighs, by path; a sequence's steps and not itself, nothing inside a convolution's place."""
+    within = {id(inner) for owner in _replaced(network) for inner in owner.modules()}
+    for path, module in network.named_modules():
+        if isinstance(module, Attention | Pair) and not isinstance(module, Sequence) and id(module) not in within:
+            if not hasattr(module, "weigh"):
+                raise OptionError(f"'{path}' does not tell how it weighs: {type(module).__name__} has no placebo")
+            yield path, module
+
+
+def _replaced(network: nn.Module) -> list[Replacement]:
+    return [module for module in network.modules() if isinstance(module, Replacement)]
+
+
+def _points(owner: nn.Module) -> list[tuple[str, Map]]:
+    return [(name, module) for name, module in owner.named_modules() if isinstance(module, Map)]
+
+
+def _seen(modules: list[nn.Module], network: nn.Module, example: tuple[Any, ...]) -> dict[nn.Module, tuple[Any, ...]]:
+    """What modules are given in one forward pass."""
+    seen: dict[nn.Module, tuple[Any, ...]] = {}
+    hooks = [module.register_forward_pre_hook(lambda one, given: seen.setdefault(one, given)) for module in modules]
+    try:
+        with inference(network):
+            network(*example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+@contextmanager
+def _norms_at_rest(step: nn.Module) -> Generator[None]:
+    """Norms use the statistics they have, and do not move them."""
+    moving = [one for one in step.modules() if isinstance(one, _NormBase) and one.training and one.track_running_stats]
+    for norm in moving:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in moving:
+            norm.training = True
+
+
+def _resized(x: Tensor, like: Tensor) -> Tensor:
+    """A map at another's size; what is not a map of positions only where the size is the same."""
+    if x.shape[2:] == like.shape[2:] or x.ndim not in _MODES:
+        return x
+    return F.interpolate(x, like.shape[2:], mode=_MODES[x.ndim], align_corners=False)
