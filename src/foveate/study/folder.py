@@ -8,6 +8,7 @@
 ``maps/KEY.safetensors``    what the first seed of each arm attended to
 ``running/KEY.json``        a run under way
 ``interrupted/KEY-N.json``  a run that was cut off
+``failed/KEY.json``         a run that could not be carried out, and why
 ``aside/``                  files that were damaged or not what their name says
 ==========================  =====================================================================
 """
@@ -50,7 +51,7 @@ class Folder:
         """
         with locked(self.path, self.path / ".lock"):
             with writing(self.path):
-                for place in (self.path, *(self.path / name for name in ("runs", "maps", "running"))):
+                for place in (self.path, *(self.path / name for name in ("runs", "maps", "running", "failed"))):
                     for rest in place.glob(".*.tmp"):
                         if HALF_WRITTEN.fullmatch(rest.name):
                             rest.unlink(missing_ok=True)
@@ -103,7 +104,18 @@ class Folder:
         self.write(f"runs/{key}.json", record)
         with writing(self.path):
             self._running(key).unlink(missing_ok=True)
+            self._failed(key).unlink(missing_ok=True)
         return record
+
+    def fail(self, key: str, value: Mapping[str, Any]) -> None:
+        """Write down why a run could not be carried out, and take its note away.
+
+        Raises:
+            FoveateError: If it cannot be written.
+        """
+        write_atomically(self._failed(key), _text(value))
+        with writing(self.path):
+            self._running(key).unlink(missing_ok=True)
 
     def interrupt(self, key: str) -> None:
         """Keep the note of a run that was cut off apart from those that count, if there is one.
@@ -159,6 +171,9 @@ class Folder:
 
     def _running(self, key: str) -> Path:
         return self.path / "running" / f"{key}.json"
+
+    def _failed(self, key: str) -> Path:
+        return self.path / "failed" / f"{key}.json"
 
 
 @dataclass(frozen=True)
@@ -222,11 +237,19 @@ def _text(value: Mapping[str, Any]) -> bytes:
 def _cut_off(note: Path) -> str:
     try:
         begun = json.loads(note.read_bytes())
+        if "label" in begun:
+            return f"{begun['label']}: cut off{_after(begun['note'])}, and run again from its beginning"
         who = f"{begun['arm']}, seed {begun['seed']}"
         done, all_of_them = len(begun["curves"]["epoch"]), begun["config"]["epochs"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"a run was cut off, and run again from its beginning; interrupted/{note.name} cannot be read"
     return f"{who}: cut off after {done} of {counted(all_of_them, 'epoch')}, and run again from its beginning"
+
+
+def _after(said: Mapping[str, Any]) -> str:
+    if "epoch" not in said or "epochs" not in said:
+        return ""
+    return f" after {said['epoch']} of {counted(said['epochs'], 'epoch')}"
 
 
 def _number(note: Path) -> int:
