@@ -130,7 +130,7 @@ class Folder:
             if (self.path / "runs" / note.name).exists():  # cut off after its last step
                 note.unlink()
             else:
-                note.replace(_free(self.path / "interrupted", f"{key}-{{}}.json"))
+                note.replace(free_name(self.path / "interrupted", f"{key}-{{}}.json"))
 
     def interruptions(self, keys: Iterable[str]) -> list[str]:
         """What was cut off of these runs, whenever that was, in sentences."""
@@ -165,7 +165,7 @@ class Folder:
             return None, None
         except FoveateError as error:
             with writing(self.path):
-                path.replace(_free(self.path / "aside", f"{key}-{{}}.json"))
+                path.replace(free_name(self.path / "aside", f"{key}-{{}}.json"))
             return None, f"runs/{path.name} was set aside and is run again: {error}"
         return record, None
 
@@ -256,7 +256,7 @@ def _number(note: Path) -> int:
     return int(note.stem.rpartition("-")[2])
 
 
-def _free(folder: Path, pattern: str) -> Path:
+def free_name(folder: Path, pattern: str) -> Path:
     """The first name of a pattern that is not taken."""
     folder.mkdir(parents=True, exist_ok=True)
     number = 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -47,6 +48,8 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         self._own = not self._ray.is_initialized()
+        self._told = redirect_stdout(sys.stderr)  # Ray tells of lost processes on standard output, where results go
+        self._told.__enter__()
         try:
             if self._own:
                 self._connect()
@@ -164,6 +167,7 @@ class Cluster:
     def _leave(self) -> None:
         if self._own:
             self._ray.shutdown()
+        self._told.__exit__(None, None, None)
 
 
 class Board:

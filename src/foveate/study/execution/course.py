@@ -107,7 +107,7 @@ class Course:
             known = {**about, "driver": self._me, "where": word.value["where"], "started": _now(), "note": {}}
             self._begun[job.key] = (monotonic(), known)
             self.reporter.start(job.key, job.label)
-        elif job.key in self._begun:  # on a cluster, word of a beginning may be lost with a machine
+        elif job.key in self._begun:
             self._begun[job.key][1]["note"] = word.value
             self.reporter.tell(job.key, word.value)
         if job.key in self._begun:
@@ -121,6 +121,8 @@ class Course:
         self.reporter.end(job.key, f"{job.label}: finished in {duration(record['where']['seconds'])}", done=True)
 
     def _lose(self, job: Job, sentence: str) -> None:
+        if job.key not in self._begun:  # on a cluster, word of a beginning may be lost with its machine
+            self._under_way(job, Word("begun", job.key, {"where": {}}))
         self._over(job)
         self.folder.interrupt(job.key)
         self._lost[job.key] += 1
