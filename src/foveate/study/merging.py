@@ -160,8 +160,8 @@ def _collect(sources: Sequence[_Source]) -> dict[str, tuple[Path, dict[str, Any]
             path, before = found.setdefault(key, (source.path, record))
             if before["digest"] != record["digest"]:
                 raise FoveateError(
-                    f"run {key} ({label_of(entry)}) was carried out in '{path}' and in '{source.path}', with two results, "
-                    f"of which one counts: move runs/{key}.json out of one of them, and merge again"
+                    f"run {key} ({label_of(entry)}) has one result in '{path}' and another in '{source.path}': "
+                    f"one counts; move runs/{key}.json out of one of them, and merge again"
                 )
     return found
 

@@ -88,6 +88,11 @@ class Course:
         if self._crew is not None and word.kind != "noted":
             self.reporter.left(self._left(self._crew))
 
+    def kept(self) -> str:
+        """What is finished, in words."""
+        count = len(self.finished)
+        return f"{counted(count, 'finished run')} {'is' if count == 1 else 'are'} kept"
+
     def cut_off(self) -> None:
         """Keep the notes of runs under way apart from those that count."""
         for key in self._given:
@@ -106,12 +111,15 @@ class Course:
             about = {"format": 1, "kind": "foveate run under way", "key": job.key, "label": job.label, "arm": job.arm}
             known = {**about, "driver": self._me, "where": word.value["where"], "started": _now(), "note": {}}
             self._begun[job.key] = (monotonic(), known)
-            self.reporter.start(job.key, job.label)
-        elif job.key in self._begun:
+        elif job.key not in self._begun:  # a late word of a run that was lost with its machine
+            return
+        else:
             self._begun[job.key][1]["note"] = word.value
+        self.folder.begin(job.key, {**self._begun[job.key][1], "told": _now()})
+        if word.kind == "begun":
+            self.reporter.start(job.key, job.label)
+        else:
             self.reporter.tell(job.key, word.value)
-        if job.key in self._begun:
-            self.folder.begin(job.key, {**self._begun[job.key][1], "told": _now()})
 
     def _finish(self, job: Job, word: Word) -> None:
         record = self.folder.finish(job.key, word.value, word.maps)
@@ -141,8 +149,8 @@ class Course:
         self.failed[job.key] = f"{job.label}: {sentence}"
         self.reporter.end(job.key, f"{job.label}: failed: {sentence}", done=False)
         if self.stop:
-            rest = f"; it was to stop at the first failure, and {counted(len(self.finished), 'finished run')} are kept"
-            raise UnfinishedError(self.failed[job.key] + rest, self.finished, self.failed)
+            sentence = f"{self.failed[job.key]}; it was to stop at the first failure, and {self.kept()}"
+            raise UnfinishedError(sentence, self.finished, self.failed)
 
     def _over(self, job: Job) -> None:
         self._given.pop(job.key, None)

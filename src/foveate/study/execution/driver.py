@@ -101,7 +101,7 @@ def carry_out(
 def _sentence(jobs: Sequence[Job], course: Course, folder: Folder) -> str:
     failed = list(course.failed.values())
     shown = "; ".join(failed[:3]) + (f"; and {len(failed) - 3} more, told in 'failed/'" if len(failed) > 3 else "")
-    others = f"the {len(course.finished)} others are kept in '{folder.path}'"
+    others = f"{course.kept()} in '{folder.path}'"
     return (
         f"{len(failed)} of {counted(len(jobs), 'run')} could not be finished: {shown}; {others}, and the same command "
         "tries again what failed and repeats nothing else"
