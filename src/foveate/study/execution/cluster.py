@@ -45,6 +45,7 @@ class Cluster:
         self._address, self._threads, self._gpus = address, threads, gpus
         self._own = False
         self._under_way: dict[Any, Job] = {}
+        self._asked: Any = None
 
     def __enter__(self) -> Cluster:
         self._own = not self._ray.is_initialized()
@@ -104,9 +105,16 @@ class Cluster:
             hear(self._last_word(ref))
 
     def _spoken(self) -> list[Word]:
-        with suppress(self._ray.exceptions.RayError):  # its machine is gone: Ray starts it again on another
-            return self._ray.get(self._board.take.remote(), timeout=LISTEN)
-        return []
+        """What was left on the board; what is asked for is waited for, however long, because it is taken only once."""
+        words: list[Word] = []
+        if self._asked is not None:
+            ready, _ = self._ray.wait([self._asked], timeout=0)
+            if not ready:
+                return []
+            with suppress(self._ray.exceptions.RayError):  # its machine is gone: Ray starts it again on another
+                words = self._ray.get(self._asked)
+        self._asked = self._board.take.remote()
+        return words
 
     def _last_word(self, ref: Any) -> Word:
         job = self._under_way.pop(ref)
