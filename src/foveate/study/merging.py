@@ -46,9 +46,8 @@ class Merged:
 
     def lines(self) -> list[str]:
         """The same in sentences."""
-        left = self.runs - self.finished
-        rest = "all of the study" if not left else f"{counted(left, 'run')} of the study are left"
-        first = f"{counted(self.added, 'run')} came into '{self.into}': {self.finished} are finished there, {rest}"
+        came = f"{counted(self.added, 'run')} came into '{self.into}'"
+        first = f"{came}, where {self.finished} of {counted(self.runs, 'run')} are finished now"
         return [first, *self.differences]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from foveate.errors import FoveateError, OptionError
-from foveate.study.execution import UnfinishedError, carry_out, cluster
+from foveate.study.execution import UnfinishedError, cluster
 from foveate.study.execution.where import Versions
 from foveate.study.folder import Folder
 from foveate.study.progress import Silent
