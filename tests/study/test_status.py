@@ -54,7 +54,7 @@ def test_every_run_is_in_one_place(folder: Folder) -> None:
     assert found.lines() == [
         "1 of 6 runs are finished, in 4.0 s of training",
         "under way: plain, seed 0: for 10 min, epoch 3 of 8, last heard of 5 min ago",
-        "under way: cbam, seed 1: for 10 min, last heard of 5 min ago, by a process of another machine, which may be gone",
+        "under way: cbam, seed 1: for 10 min, last heard of 5 min ago, by another machine, which may be gone",
         "cut off: plain, seed 2; it begins again",
         "failed: cbam, seed 3: no data",
         "1 run not begun",

@@ -38,7 +38,7 @@ class UnderWay:
     def line(self) -> str:
         """The same in words."""
         far = f", epoch {self.note['epoch']} of {self.note['epochs']}" if {"epoch", "epochs"} <= set(self.note) else ""
-        whose = "" if self.lives else ", by a process of another machine, which may be gone"
+        whose = "" if self.lives else ", by another machine, which may be gone"
         return f"{self.label}: for {duration(self.seconds)}{far}, last heard of {duration(self.silent)} ago{whose}"
 
 

@@ -98,7 +98,7 @@ def test_a_run_that_is_lost_too_often_fails_and_the_others_go_on(again: int, fol
     bad, good = toy.job(0), toy.job(1)
     with pytest.raises(UnfinishedError) as raised:
         carried(lambda job: iter([died(job) if job == bad else done(job)]), [bad, good], again=again)
-    time = {0: "", 1: "; that was the 2nd time", 2: "; that was the 3rd time"}[again]
+    time = {0: "", 1: " (2 times)", 2: " (3 times)"}[again]
     assert str(raised.value) == (
         f"1 of 2 runs could not be finished: plain, seed 0: its process was killed{time}; 1 finished run is kept in "
         f"'{folder.path}', and the same command tries again what failed and repeats nothing else"

@@ -124,7 +124,7 @@ def test_a_run_that_always_kills_its_process_fails_with_its_last_words(tmp_path:
         carried(tmp_path, [toy.job(0, always_dies=True), toy.job(1)], on="1 process", again=1)
     assert list(raised.value.failed.values()) == [
         "plain, seed 0: its process was killed (SIGKILL), as happens when memory runs out; its last words: the last "
-        "thing it said; that was the 2nd time"
+        "thing it said (2 times)"
     ]
     assert len(raised.value.finished) == 1
 

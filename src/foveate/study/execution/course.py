@@ -136,7 +136,7 @@ class Course:
         self._lost[job.key] += 1
         count = self._lost[job.key]
         if count > self.again:
-            times = "" if count == 1 else f"; that was the {ordinal(count)} time"
+            times = "" if count == 1 else f" ({count} times)"
             self._fail(job, f"{sentence}{times}", [])
         else:
             self.waiting.append(job)
@@ -161,17 +161,6 @@ class Course:
         running = [(self._given[key], now - since) for key, (since, _) in self._begun.items()]
         queued = [job for key, job in self._given.items() if key not in self._begun]
         return self._pace.left([*queued, *self.waiting], running, crew.size())
-
-
-def ordinal(number: int) -> str:
-    """A number as a place in a row.
-
-    Example:
-        >>> ordinal(1), ordinal(2), ordinal(3), ordinal(11)
-        ('1st', '2nd', '3rd', '11th')
-    """
-    last = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{last}"
 
 
 def _now() -> str:
