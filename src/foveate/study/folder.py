@@ -8,6 +8,7 @@
 ``maps/KEY.safetensors``    what the first seed of each arm attended to
 ``running/KEY.json``        a run under way
 ``interrupted/KEY-N.json``  a run that was cut off
+``failed/KEY.json``         a run that could not be carried out, and why
 ``aside/``                  files that were damaged or not what their name says
 ==========================  =====================================================================
 """
@@ -50,7 +51,7 @@ class Folder:
         """
         with locked(self.path, self.path / ".lock"):
             with writing(self.path):
-                for place in (self.path, *(self.path / name for name in ("runs", "maps", "running"))):
+                for place in (self.path, *(self.path / name for name in ("runs", "maps", "running", "failed"))):
                     for rest in place.glob(".*.tmp"):
                         if HALF_WRITTEN.fullmatch(rest.name):
                             rest.unlink(missing_ok=True)
@@ -103,7 +104,18 @@ class Folder:
         self.write(f"runs/{key}.json", record)
         with writing(self.path):
             self._running(key).unlink(missing_ok=True)
+            self._failed(key).unlink(missing_ok=True)
         return record
+
+    def fail(self, key: str, value: Mapping[str, Any]) -> None:
+        """Write down why a run could not be carried out, and take its note away.
+
+        Raises:
+            FoveateError: If it cannot be written.
+        """
+        write_atomically(self._failed(key), _text(value))
+        with writing(self.path):
+            self._running(key).unlink(missing_ok=True)
 
     def interrupt(self, key: str) -> None:
         """Keep the note of a run that was cut off apart from those that count, if there is one.
@@ -118,7 +130,7 @@ class Folder:
             if (self.path / "runs" / note.name).exists():  # cut off after its last step
                 note.unlink()
             else:
-                note.replace(_free(self.path / "interrupted", f"{key}-{{}}.json"))
+                note.replace(free_name(self.path / "interrupted", f"{key}-{{}}.json"))
 
     def interruptions(self, keys: Iterable[str]) -> list[str]:
         """What was cut off of these runs, whenever that was, in sentences."""
@@ -153,12 +165,15 @@ class Folder:
             return None, None
         except FoveateError as error:
             with writing(self.path):
-                path.replace(_free(self.path / "aside", f"{key}-{{}}.json"))
+                path.replace(free_name(self.path / "aside", f"{key}-{{}}.json"))
             return None, f"runs/{path.name} was set aside and is run again: {error}"
         return record, None
 
     def _running(self, key: str) -> Path:
         return self.path / "running" / f"{key}.json"
+
+    def _failed(self, key: str) -> Path:
+        return self.path / "failed" / f"{key}.json"
 
 
 @dataclass(frozen=True)
@@ -222,6 +237,8 @@ def _text(value: Mapping[str, Any]) -> bytes:
 def _cut_off(note: Path) -> str:
     try:
         begun = json.loads(note.read_bytes())
+        if "label" in begun:
+            return f"{begun['label']}: cut off{_after(begun['note'])}, and run again from its beginning"
         who = f"{begun['arm']}, seed {begun['seed']}"
         done, all_of_them = len(begun["curves"]["epoch"]), begun["config"]["epochs"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -229,11 +246,17 @@ def _cut_off(note: Path) -> str:
     return f"{who}: cut off after {done} of {counted(all_of_them, 'epoch')}, and run again from its beginning"
 
 
+def _after(said: Mapping[str, Any]) -> str:
+    if "epoch" not in said or "epochs" not in said:
+        return ""
+    return f" after {said['epoch']} of {counted(said['epochs'], 'epoch')}"
+
+
 def _number(note: Path) -> int:
     return int(note.stem.rpartition("-")[2])
 
 
-def _free(folder: Path, pattern: str) -> Path:
+def free_name(folder: Path, pattern: str) -> Path:
     """The first name of a pattern that is not taken."""
     folder.mkdir(parents=True, exist_ok=True)
     number = 1
