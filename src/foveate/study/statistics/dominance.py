@@ -32,9 +32,9 @@ def dominance(
 ) -> float:
     """The upper bound ``eps_min`` of the violation, from its bootstrap deviation.
 
-    Below 0.5 the first scores are almost stochastically larger, with this confidence. The bound holds for many
-    scores and does not know that runs are paired: beside a verdict it is a picture of whole distributions, never its
-    reason.
+    Below 0.5 the first scores are said to be almost stochastically larger. It is a description, not a test: the theory
+    behind the bound needs many scores and distributions that differ. Of two equal ones it is below 0.5 more than three
+    times as often as its 5 % (``docs/statistics.md``). Nor does it know that runs are paired. So no verdict uses it.
 
     Source: Dror et al. (2019), section 4, https://doi.org/10.18653/v1/P19-1266.
 

@@ -114,7 +114,8 @@ def judge(
         among 2 arms.
         >>> print(verdicts["se"].sentence())  # doctest: +NORMALIZE_WHITESPACE
         se: no evidence of a difference. Seen was +0.000625 over 8 seeds (95 % interval -0.0125 to +0.0137), p = 1
-        after Holm among 2 arms. The smallest difference that could probably have been seen is 0.022.
+        after Holm among 2 arms. The smallest difference that could have been seen is 0.022 (in four of
+        five such studies).
     """
     p_values = {name: sign_flip(pair.differences) for name, pair in pairs.items()}
     return verdicts(pairs, p_values, fewest=None, share=1.0, alpha=alpha, relevant=relevant, better=better)

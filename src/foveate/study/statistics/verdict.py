@@ -104,11 +104,11 @@ class Verdict:
     def _why(self, write: Callable[[float], str]) -> str:
         if self.seeds < self.fewest:
             among = f" among {self.arms} arms" if self.arms > 1 else ""
-            why = f"{_counted(self.seeds, 'seed')} cannot decide{among}, whatever they show; it takes {self.fewest}."
+            why = f"{_counted(self.seeds, 'seed')} cannot decide{among}, whatever comes out; it takes {self.fewest}."
             if self.detectable is not None:
-                why += f" The smallest difference that {self.fewest} would probably see is {self._smallest(write)}."
+                why += f" With {self.fewest}, the smallest difference that could be seen is {self._smallest(write)}."
         else:
-            why = f"The smallest difference that could probably have been seen is {self._smallest(write)}."
+            why = f"The smallest difference that could have been seen is {self._smallest(write)}."
         if self.relevant is None:
             return why
         wanted = "more than 100,000 seeds" if self.needed is None else _counted(self.needed, "seed")
@@ -117,13 +117,15 @@ class Verdict:
     def _missed(self, write: Callable[[float], str]) -> str:
         if self.detectable is None:
             return "The differences do not scatter, so that nobody can tell what could have been seen."
-        missed = f"The smallest difference that could probably have been seen is {self._smallest(write)}."
+        missed = f"The smallest difference that could have been seen is {self._smallest(write)}."
         if self.excluded:
             missed += f" A difference of {write(self.relevant or 0.0).lstrip('+')} either way is excluded."
         return missed
 
     def _smallest(self, write: Callable[[float], str]) -> str:
-        return "unknown" if self.detectable is None else write(self.detectable).lstrip("+")
+        if self.detectable is None:
+            return "unknown"
+        return f"{write(self.detectable).lstrip('+')} (in four of five such studies)"
 
 
 def _counted(number: int, what: str) -> str:
