@@ -1,15 +1,13 @@
-"""Means, differences and how sure they are."""
+"""A mean, and how sure it is."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foveate.errors import FoveateError, MissingExtraError
-
-CONFIDENCE = 0.95
+from foveate.errors import FoveateError
+from foveate.study.statistics.student import student
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,7 @@ def estimate(values: Sequence[float]) -> Estimate:
         raise FoveateError("there is no value to take the mean of")
     if not all(math.isfinite(value) for value in values):
         raise FoveateError(f"there is no mean of values that are not finite numbers: {list(values)}")
-    count = len(values)
-    mean = math.fsum(values) / count
-    if count < 2:
-        return Estimate(mean, None, count)
-    half = _quantile(count - 1) * statistics.stdev(values) / math.sqrt(count)
-    return Estimate(mean, (mean - half, mean + half), count)
+    return Estimate(math.fsum(values) / len(values), student(values), len(values))
 
 
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
@@ -89,11 +82,3 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Est
     if len(values) != len(baseline):
         raise FoveateError(f"{len(values)} values and {len(baseline)} of the baseline do not pair")
     return estimate([value - base for value, base in zip(values, baseline, strict=True)])
-
-
-def _quantile(degrees: int) -> float:
-    try:
-        from scipy.stats import t
-    except ImportError as error:
-        raise MissingExtraError("scipy", "compare") from error
-    return float(t.ppf((1 + CONFIDENCE) / 2, degrees))
