@@ -41,9 +41,17 @@ def jpeg(image: Float[Tensor, "c h w"], coarseness: float, draw: torch.Generator
 
 def pixelate(image: Float[Tensor, "c h w"], kept: float, draw: torch.Generator) -> Float[Tensor, "c h w"]:  # noqa: ARG001
     """Averaged to this share of its height and width, one pixel fewer at least, and enlarged without smoothing."""
-    sides = image.shape[1:]
-    few = [max(1, min(side - 1, round(side * kept))) for side in sides]
-    return F.interpolate(F.interpolate(image[None], few, mode="area"), list(sides), mode="nearest-exact")[0]
+    height, width = image.shape[1:]
+    rows, columns = (_cells(side, max(1, min(side - 1, round(side * kept)))) for side in (height, width))
+    return F.interpolate((rows @ image @ columns.T)[None], (height, width), mode="nearest-exact")[0]
+
+
+def _cells(side: int, count: int) -> Float[Tensor, "count side"]:
+    """How much each of some pixels adds to each of fewer cells of equal size: the share of the cell it covers."""
+    edges = torch.arange(count + 1, dtype=torch.float64) * side / count
+    pixels = torch.arange(side)
+    covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return (covered.clamp(min=0) * count / side).float()
 
 
 def quantise(image: Float[Tensor, "c h w"], levels: float, draw: torch.Generator) -> Float[Tensor, "c h w"]:  # noqa: ARG001

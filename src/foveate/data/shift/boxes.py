@@ -71,7 +71,7 @@ def shifted_boxes(
         ignored=tuple(notes.ignored),
         dropped=tuple(notes.dropped),
         changed=dict(sorted(notes.changed.items())),
-        warnings=(*missing(counts["test"].items(), "box"), *notes.warnings),
+        warnings=(*missing(counts["test"].items(), "a box"), *notes.warnings),
     )
     lines = sorted(repr((image.name, frames[image.name].digest, sorted(boxes))) for image, boxes in fitted)
     content = "\n".join([f"shifted_boxes {list(classes)}", *lines]).encode("utf-8", "surrogateescape")

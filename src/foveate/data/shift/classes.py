@@ -44,14 +44,14 @@ def missing(counts: Iterable[tuple[str, int]], noun: str) -> list[str]:
     """A sentence on the classes that nothing is of; none, if there are none.
 
     Example:
-        >>> missing([("cat", 0), ("dog", 2)], "image")
+        >>> missing([("cat", 0), ("dog", 2)], "an image")
         ['classes without an image, of which nothing is tested: cat']
     """
     without = [name for name, count in counts if not count]
     if not without:
         return []
     more = f" and {len(without) - 20} more" if len(without) > 20 else ""
-    return [f"classes without an {noun}, of which nothing is tested: {', '.join(without[:20])}{more}"]
+    return [f"classes without {noun}, of which nothing is tested: {', '.join(without[:20])}{more}"]
 
 
 def tested_part(root: Path) -> Path:

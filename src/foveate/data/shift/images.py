@@ -59,7 +59,7 @@ def shifted_images(
     names = [shown(name) for name in reading.names]
     images = Images(GreyPixels(reading.pixels) if shape[0] == 1 else reading.pixels, range(len(names)), labels, names)
     counts = dict(zip(classes, images.labels.bincount(minlength=len(classes)).tolist(), strict=True))
-    warnings = [*missing(counts.items(), "image"), *reading.remarks]
+    warnings = [*missing(counts.items(), "an image"), *reading.remarks]
     if nested:
         warnings.append(
             f"folders inside class folders were read as part of the class: {enumerated(map(shown, nested))}"

@@ -86,7 +86,7 @@ def shifted_masks(
         skipped=left,
         ignored=layout.ignored + reading.ignored,
         conversions=dict(sorted(reading.changes.items())),
-        warnings=(*missing(pixels.items(), "pixel"), *reading.remarks),
+        warnings=(*missing(pixels.items(), "a pixel"), *reading.remarks),
     )
     images = MaskedImages(Renumbered(reading.pairs, table), range(len(names)), names)
     lines = [f"{name} {image} {mask}" for name, (image, mask) in zip(names, reading.digests, strict=True)]

@@ -67,7 +67,9 @@ def shifted_subjects(
         cases = [replace(case, numbers=numbers) for case in cases]
     groups = patients([identifiers_of(case) for case in cases])
     counts = counts_of(cases, groups, like.classes)
-    without = missing([(name, counts[name]) for name in like.classes], "image") if like.task == "classification" else []
+    without = (
+        missing([(name, counts[name]) for name in like.classes], "a patient") if like.task == "classification" else []
+    )
     report = MedicalReport(
         name=shown(Path(os.path.abspath(root)).name),  # noqa: PTH100  # "." has a name, and a link keeps its own
         task=like.task,
