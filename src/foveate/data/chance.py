@@ -7,14 +7,14 @@ import hashlib
 import torch
 
 
-def generator(purpose: str, *numbers: int) -> torch.Generator:
-    """A random stream of its own for a purpose and some numbers; the global stream is left alone.
+def generator(purpose: str, *keys: int | str) -> torch.Generator:
+    """A random stream of its own for a purpose and some numbers or words; the global stream is left alone.
 
     Example:
         >>> torch.rand(1, generator=generator("order", 0, 1)) == torch.rand(1, generator=generator("order", 0, 1))
         tensor([True])
     """
-    digest = hashlib.sha256(repr((purpose, *numbers)).encode()).digest()
+    digest = hashlib.sha256(repr((purpose, *keys)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 

@@ -68,6 +68,11 @@ class Images(Dataset[tuple[Tensor, int]]):
         """
         return self._pixels[self._indices[index]].clone(), int(self.labels[index])
 
+    def take(self, positions: Sequence[int]) -> Images:
+        """Some of them, as a split of its own."""
+        labels: list[int] = self.labels[list(positions)].tolist()
+        return Images(self._pixels, [self._indices[n] for n in positions], labels, [self.names[n] for n in positions])
+
 
 @dataclass(frozen=True)
 class ImageClassification:
@@ -82,6 +87,8 @@ class ImageClassification:
         shape: Channels, height and width of every image.
         fingerprint: Changes with the images, the splits and whatever else changes a pixel; nothing else changes it.
         report: What was left out or changed on the way in.
+        official: Splits that the data came with: ``resplit`` leaves them as they are, unless told otherwise. Where
+            ``train`` is among them, its samples share parts, and nothing can be dealt anew.
     """
 
     name: str
@@ -92,3 +99,4 @@ class ImageClassification:
     shape: tuple[int, int, int]
     fingerprint: str
     report: DataReport
+    official: tuple[str, ...] = ()

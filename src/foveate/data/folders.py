@@ -122,6 +122,7 @@ def image_folder(
         shape=shape,
         fingerprint=_fingerprint(reading, seed if shares else None),
         report=report,
+        official=tuple(split for split in SPLITS[1:] if split in layout.files),
     )
 
 

@@ -207,3 +207,21 @@ def _walk(root: Path, top: Path, ignored: list[LeftOut], nested: set[str]) -> li
             else:
                 waiting.append(path)
     return sorted(files)
+
+
+def class_files(root: Path) -> tuple[dict[str, list[str]], tuple[LeftOut, ...], tuple[str, ...]]:
+    """The files of each class folder in a folder without splits, what was seen besides, and what is nested.
+
+    Raises:
+        DataError: If it is no folder, or has no class folders.
+    """
+    check_folder(root)
+    ignored: list[LeftOut] = []
+    nested: set[str] = set()
+    folders = _class_folders(root, root, ignored)
+    if not folders:
+        raise DataError(
+            f"{shown(str(root))} has no class folders: put the images of each class into a folder of its own"
+        )
+    files = {name: _walk(root, folder, ignored, nested) for name, folder in sorted(folders.items())}
+    return files, tuple(ignored), tuple(sorted(nested))

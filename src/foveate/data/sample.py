@@ -96,6 +96,7 @@ def fashion_mnist(seed: int = 0) -> ImageClassification:
         shape=shape,
         fingerprint=hashlib.sha256(f"fashion_mnist seed={seed}\n{content}".encode()).hexdigest(),
         report=report,
+        official=("test",),
     )
 
 

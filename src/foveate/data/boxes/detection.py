@@ -71,6 +71,16 @@ class BoxImages(Dataset[tuple[Tensor, Boxes]]):
         image = self._pixels[self._indices[index]].clone()
         return image, Boxes(*(part.clone() for part in self.boxes[index]))
 
+    def take(self, positions: Sequence[int]) -> BoxImages:
+        """Some of them, as a split of its own."""
+        return BoxImages(
+            self._pixels,
+            [self._indices[n] for n in positions],
+            [self.boxes[n] for n in positions],
+            [self.names[n] for n in positions],
+            [self.sizes[n] for n in positions],
+        )
+
 
 @dataclass(frozen=True)
 class BoxReport:
@@ -159,6 +169,8 @@ class Detection:
         test: To look at once.
         fingerprint: Changes with the images, the boxes and the splits; nothing else changes it.
         report: What was left out or changed on the way in.
+        official: Splits that the data came with: ``resplit`` leaves them as they are, unless told otherwise. Where
+            ``train`` is among them, its samples share parts, and nothing can be dealt anew.
     """
 
     name: str
@@ -168,6 +180,7 @@ class Detection:
     test: BoxImages
     fingerprint: str
     report: BoxReport
+    official: tuple[str, ...] = ()
 
 
 def counted(splits: Mapping[str, BoxImages], classes: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -81,8 +81,8 @@ def box_folder(
     root = Path(path)
     check_folder(root)
     notes = Notes(root, on_error == "stop")
-    annotations = _annotations(root, notes)
-    frames = _read(root, annotations, notes, progress)
+    annotations = read_annotations(root, notes)
+    frames = read_frames(root, annotations, notes, progress)
     fitted = {
         split: [(image, boxes) for image in images if (boxes := fit_to_image(image, frames, notes)) is not None]
         for split, images in annotations.splits.items()
@@ -119,10 +119,15 @@ def scene_boxes(seed: int = 0) -> Detection:
         split=f"things of train, validation and test images of Fashion-MNIST, by seed {seed}",
     )
     train, validation, test = (splits[split] for split in SPLITS)
-    return Detection("Scenes of clothes", THINGS, train, validation, test, digest.hexdigest(), report)
+    return Detection("Scenes of clothes", THINGS, train, validation, test, digest.hexdigest(), report, SPLITS)
 
 
-def _annotations(root: Path, notes: Notes) -> Annotations:
+def read_annotations(root: Path, notes: Notes) -> Annotations:
+    """What the folder's own annotations say, COCO's or VOC's.
+
+    Raises:
+        DataError: If it holds neither.
+    """
     if is_voc(root):
         return read_voc(root, notes)
     found = read_coco(root, notes) if coco_files(root) else None
@@ -136,7 +141,7 @@ def _annotations(root: Path, notes: Notes) -> Annotations:
     )
 
 
-def _read(
+def read_frames(
     root: Path, annotations: Annotations, notes: Notes, progress: Callable[[int, int], None] | None
 ) -> dict[str, Frame]:
     """Decode every image once."""
@@ -171,7 +176,7 @@ def _assembled(
     if missing := [name for name in annotations.classes if name not in used]:
         notes.warnings.append(f"classes without a box were left out: {enumerated(missing, 5)}")
     if not classes:
-        raise DataError(f"{shown(str(root))} has no box that can be used{_such_as(notes)}")
+        raise DataError(f"{shown(str(root))} has no box that can be used{such_as(notes)}")
     members, how = _dealt(root, fitted, frames, notes, seed)
     names = list(dict.fromkeys(image.name for images in members.values() for image, _ in images))
     place = {name: index for index, name in enumerate(names)}
@@ -180,7 +185,7 @@ def _assembled(
         split: BoxImages(
             pixels,
             [place[image.name] for image, _ in images],
-            [_as_tensors(boxes, classes) for _, boxes in images],
+            [as_tensors(boxes, classes) for _, boxes in images],
             [shown(image.name) for image, _ in images],
             [frames[image.name].upright for image, _ in images],
         )
@@ -205,7 +210,8 @@ def _assembled(
         warnings=tuple(notes.warnings),
     )
     fingerprint = _fingerprint(members, frames, classes)
-    return Detection(title, classes, splits[TRAIN], splits[VALIDATION], splits[TEST], fingerprint, report)
+    official = tuple(split for split in SPLITS[1:] if split in fitted)
+    return Detection(title, classes, splits[TRAIN], splits[VALIDATION], splits[TEST], fingerprint, report, official)
 
 
 def _dealt(
@@ -225,14 +231,15 @@ def _dealt(
         dealt = deal(digests, shares, seed)
         members |= {split: [fitted[source][index] for index in chosen] for split, chosen in dealt.items()}
     if empty := [split for split in SPLITS if not members[split]] or (not enough and [source]):
-        raise DataError(f"{shown(str(root))} has too few usable images for {enumerated(empty)}{_such_as(notes)}")
+        raise DataError(f"{shown(str(root))} has too few usable images for {enumerated(empty)}{such_as(notes)}")
     rest = ", ".join(f"{percent} % {split}" for split, percent in shares.items())
     if source == ALL:
         return members, f"{rest}, the rest train, by seed {seed}"
     return members, f"as the lists say, and {rest} split off train, by seed {seed}" if shares else "as the lists say"
 
 
-def _as_tensors(boxes: Sequence[Box], classes: Sequence[str]) -> Boxes:
+def as_tensors(boxes: Sequence[Box], classes: Sequence[str]) -> Boxes:
+    """Boxes of known classes as a split has them."""
     return Boxes(
         torch.tensor([box.edges for box in boxes], dtype=torch.float32).reshape(-1, 4),
         torch.tensor([classes.index(box.label) for box in boxes], dtype=torch.int64),
@@ -250,7 +257,8 @@ def _few(classes: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> lis
     return found
 
 
-def _such_as(notes: Notes) -> str:
+def such_as(notes: Notes) -> str:
+    """How much could not be used and the first of it, to end a sentence with."""
     wrong = [*notes.skipped, *notes.dropped]
     return f" ({len(wrong)} could not be used, such as: {wrong[0]})" if wrong else ""
 

@@ -126,6 +126,7 @@ def mask_folder(
         side=int(statistics.median(min(size) for size in reading.sizes)),
         fingerprint=_fingerprint(reading, seed if shares else None),
         report=report,
+        official=tuple(split for split in SPLITS[1:] if split in layout.masks),
     )
 
 

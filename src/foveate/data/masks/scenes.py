@@ -55,4 +55,5 @@ def scene_masks(seed: int = 0) -> Segmentation:
             split="of the training, validation and test images of the sample",
             meaning="drawn with the scenes",
         ),
+        official=("train", "validation", "test"),
     )

@@ -63,6 +63,10 @@ class MaskedImages(Dataset[Pair]):
         pixels, mask = self._pairs[self._indices[index]]
         return pixels.clone(), mask.clone()
 
+    def take(self, positions: Sequence[int]) -> MaskedImages:
+        """Some of them, as a split of its own."""
+        return MaskedImages(self._pairs, [self._indices[n] for n in positions], [self.names[n] for n in positions])
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -77,6 +81,8 @@ class Segmentation:
         side: The median of the images' shorter sides, in pixels.
         fingerprint: Changes with the images, the masks, the splits and whatever else changes a pixel.
         report: What was left out or changed on the way in.
+        official: Splits that the data came with: ``resplit`` leaves them as they are, unless told otherwise. Where
+            ``train`` is among them, its samples share parts, and nothing can be dealt anew.
     """
 
     name: str
@@ -87,3 +93,4 @@ class Segmentation:
     side: int
     fingerprint: str
     report: MaskReport
+    official: tuple[str, ...] = ()

@@ -88,7 +88,7 @@ def synthetic_brains(
     )
     settings = f"synthetic_brains {task} {dimensions} {seed}"
     return Medical(
-        name, task, classes, dimensions, **made, unit="mm", report=report,
+        name, task, classes, dimensions, **made, unit="mm", report=report, official=(),
         fingerprint=fingerprint_of(settings, cases, splits),
     )  # fmt: skip
 

@@ -57,6 +57,40 @@ class Cases(Dataset[tuple[Tensor, Target]]):
         image, truth = self._shelf.get(case)
         return image, Target(truth, case.spacing or (1.0,) * (image.ndim - 1), self._numbers[index])
 
+    @property
+    def patients(self) -> tuple[int, ...]:
+        """The number of the patient of each: equal in all splits of the data where it is the same person."""
+        return self._numbers
+
+    @property
+    def labels(self) -> tuple[int | None, ...]:
+        """The class of the patient of each, without reading an image; ``None`` where there are masks."""
+        return tuple(case.label for case in self._cases)
+
+    @property
+    def foreground(self) -> tuple[bool, ...]:
+        """Whether the mask of each is anything but background, without reading it."""
+        return tuple(case.foreground for case in self._cases)
+
+    def take(self, positions: Sequence[int]) -> Cases:
+        """Some of them, as a split of its own."""
+        return Cases(
+            self._shelf,
+            [self._cases[n] for n in positions],
+            [self.subjects[n] for n in positions],
+            [self._numbers[n] for n in positions],
+        )
+
+    def with_those_of(self, *others: Cases) -> Cases:
+        """All of these, and of other splits of the same data."""
+        every = (self, *others)
+        return Cases(
+            self._shelf,
+            [case for one in every for case in one._cases],
+            [who for one in every for who in one.subjects],
+            [number for one in every for number in one._numbers],
+        )
+
 
 @dataclass(frozen=True)
 class Medical:
@@ -73,6 +107,8 @@ class Medical:
         unit: Of spacings: ``"mm"``, or ``"pixels"`` where a file does not say.
         fingerprint: Changes with the images, the splits and whatever else changes a voxel.
         report: What was left out or changed on the way in.
+        official: Splits that the data came with: ``resplit`` leaves them as they are, unless told otherwise. Where
+            ``train`` is among them, its samples share parts, and nothing can be dealt anew.
     """
 
     name: str
@@ -85,6 +121,7 @@ class Medical:
     unit: Literal["mm", "pixels"]
     fingerprint: str
     report: MedicalReport
+    official: tuple[str, ...] = ()
 
 
 def fingerprint_of(settings: str, cases: Sequence[Case], splits: Sequence[str]) -> str:

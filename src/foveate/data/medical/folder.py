@@ -106,16 +106,17 @@ def subject_folder(
     if not cases:
         why = f", such as {skipped[0]}" if skipped else ""
         raise DataError(f"none of the {len(listing.found)} images in {shown(str(root))} can be used{why}")
-    identifiers = [_identifiers(case) for case in cases]
+    identifiers = [identifiers_of(case) for case in cases]
     if task == "classification":
-        cases, identifiers, classes = _labelled(cases, identifiers, listing.labels, leave_out)
+        cases, identifiers, classes = labelled(cases, identifiers, listing.labels, leave_out)
     else:
         ids = reading.ids if asked is None else tuple(sorted(asked))
         classes = _classes(ids, listing.classes, binary)
         cases = [replace(case, numbers=ids) for case in cases]
     groups = patients(identifiers)
     splits, how = sides_of(cases, groups, identifiers, seed)
-    people = {group: _subject(case) for group, case in zip(reversed(groups), reversed(cases), strict=True)}
+    given = {case.split for case in cases}
+    people = {group: subject_of(case) for group, case in zip(reversed(groups), reversed(cases), strict=True)}
     title = shown(Path(os.path.abspath(root)).name)  # noqa: PTH100  # "." has a name, and a link keeps its own
     members = {split: [n for n, its in enumerate(splits) if its == split] for split in SPLITS}
     made = {
@@ -125,15 +126,16 @@ def subject_folder(
         for split, ones in members.items()
     }
     counts = {
-        split: _counts([cases[n] for n in ones], [groups[n] for n in ones], classes) for split, ones in members.items()
+        split: counts_of([cases[n] for n in ones], [groups[n] for n in ones], classes)
+        for split, ones in members.items()
     }
     report = MedicalReport(
         name=title,
         task=task,
-        shape=_shape([case.shape for case in cases]),
+        shape=shape_of([case.shape for case in cases]),
         counts=counts,
         split=how,
-        whose=_whose(cases, len(set(groups))),
+        whose=whose_are(cases, len(set(groups))),
         skipped=tuple(skipped),
         ignored=listing.ignored,
         conversions=dict(sorted(reading.changes.items())),
@@ -149,10 +151,11 @@ def subject_folder(
         unit="mm" if all(case.spacing for case in cases) else "pixels",
         fingerprint=fingerprint_of(settings, cases, splits),
         report=report,
+        official=tuple(split for split in SPLITS[1:] if split in given and None not in given),
     )
 
 
-def _identifiers(case: Case) -> set[str]:
+def identifiers_of(case: Case) -> set[str]:
     """Everything that says whose a case is; its own name where nothing does."""
     found = {f"content {case.content[:12]}"}
     if case.subject is not None:
@@ -162,18 +165,20 @@ def _identifiers(case: Case) -> set[str]:
     return found
 
 
-def _subject(case: Case) -> str:
+def subject_of(case: Case) -> str:
+    """Whom a case is of, for people."""
     return case.subject or case.patient or stem(Path(case.file))
 
 
-def _labelled(
+def labelled(
     cases: Sequence[Case],
     identifiers: Sequence[set[str]],
     labels: Mapping[str, str],
     leave_out: Callable[[str, str], None],
+    known: Sequence[str] | None = None,
 ) -> tuple[list[Case], list[set[str]], tuple[str, ...]]:
-    """The cases whose patients have a class, and the classes."""
-    classes = tuple(sorted(set(labels.values())))
+    """The cases whose patients have a class, and the classes: those of the labels, unless they are known."""
+    classes = tuple(sorted(set(labels.values()))) if known is None else tuple(known)
     if len(classes) < 2:
         raise DataError(f"labels.csv has one class only, {enumerated(map(shown, classes))}: two or more are needed")
     kept, said = list[Case](), list[set[str]]()
@@ -196,7 +201,8 @@ def _classes(ids: Sequence[int], names: Mapping[int, str], binary: bool) -> tupl
     return tuple(names.get(number, "background" if number == 0 else str(number)) for number in ids)
 
 
-def _counts(cases: Sequence[Case], groups: Sequence[int], classes: Sequence[str]) -> dict[str, int]:
+def counts_of(cases: Sequence[Case], groups: Sequence[int], classes: Sequence[str]) -> dict[str, int]:
+    """How much there is: cases, patients, and patients of each class or cases without anything marked."""
     found = {"cases": len(cases), "patients": len(set(groups))}
     if cases and cases[0].label is None:
         return found | {"without": sum(not case.foreground for case in cases)}
@@ -205,12 +211,14 @@ def _counts(cases: Sequence[Case], groups: Sequence[int], classes: Sequence[str]
     return found
 
 
-def _shape(shapes: Sequence[tuple[int, ...]]) -> str:
+def shape_of(shapes: Sequence[tuple[int, ...]]) -> str:
+    """The least and the most of every side, as words."""
     sides = [(min(ones), max(ones)) for ones in zip(*shapes, strict=True)]
     return "×".join(str(low) if low == high else f"{low}–{high}" for low, high in sides)
 
 
-def _whose(cases: Sequence[Case], people: int) -> str:
+def whose_are(cases: Sequence[Case], people: int) -> str:
+    """How it is known who is on which image, as a sentence."""
     if not any(case.subject or case.patient for case in cases) and people == len(cases):
         return "nothing says which images are of one patient, so every image counts as a patient of its own"
     unnamed = sum(not (case.subject or case.patient) for case in cases)
@@ -224,7 +232,7 @@ def _warnings(
     counts: Mapping[str, Mapping[str, int]],
 ) -> list[str]:
     found: list[str] = []
-    owners = Counter(one for one in {(group, _subject(case)) for group, case in zip(groups, cases, strict=True)})
+    owners = Counter(one for one in {(group, subject_of(case)) for group, case in zip(groups, cases, strict=True)})
     several = {group for group, count in Counter(group for group, _ in owners).items() if count > 1}
     for group in sorted(several)[:3]:
         names = sorted(name for one, name in owners if one == group)
