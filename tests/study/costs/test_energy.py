@@ -89,8 +89,16 @@ def test_a_counter_that_stands_still_gives_no_ratio(tmp_path: Path) -> None:
     folder = counter(tmp_path, "intel-rapl:0", "package-0")
     networks = {"plain": Burns(folder, 0), "se": Burns(folder, 1000)}
     rows = energy_of(networks, (torch.ones(1, 2),), batch=1, baseline="plain", device=CPU, block=0.001, root=tmp_path)
-    assert (rows["plain"]["joules"], rows["se"]["ratio"]) == (0.0, None)
+    assert (rows["plain"]["joules"], rows["se"]["joules"]) == (0.0, pytest.approx(0.001))
+    assert rows["plain"]["ratio"] is rows["se"]["ratio"] is None
     assert rows["se"]["reason"] == "no ratio: the counter did not move in a block of passes"
+
+
+def test_without_the_baselines_energy_there_is_no_ratio(tmp_path: Path) -> None:
+    networks = {"plain": Fails(), "se": Burns(counter(tmp_path, "intel-rapl:0", "package-0"), 1000)}
+    rows = energy_of(networks, (torch.ones(1, 2),), batch=1, baseline="plain", device=CPU, block=0.001, root=tmp_path)
+    assert (rows["se"]["joules"], rows["se"]["ratio"]) == (pytest.approx(0.001), None)
+    assert rows["se"]["reason"] == "no ratio: the energy of the baseline 'plain' is not known"
 
 
 def test_a_gpus_counter_is_asked_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -9,6 +10,7 @@ from foveate.errors import FoveateError
 
 Result = TypeVar("Result")
 _LONGEST = 300
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 
 
 def attempt(make: Callable[[], Result]) -> tuple[Result | None, str | None]:
@@ -43,12 +45,12 @@ def refusing(why: str | None) -> Callable[[], NoReturn]:
 
 
 def said(error: BaseException) -> str:
-    """An error in one line: our own are sentences, others begin with what they are.
+    r"""An error in one line: our own are sentences, others begin with what they are.
 
     Example:
-        >>> said(ValueError("not so"))
+        >>> said(ValueError("\x1b[31mnot\x1b[0m so"))
         'ValueError: not so'
     """
-    words = " ".join(str(error).split())
+    words = " ".join(_COLOURS.sub("", str(error)).split())
     words = words if isinstance(error, FoveateError) and words else f"{type(error).__name__}: {words}".rstrip(": ")
     return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"

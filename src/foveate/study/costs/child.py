@@ -49,10 +49,11 @@ def _of_allocator(
     """What PyTorch reserved of the GPU's memory beyond what network and input take."""
 
     def reserved() -> int:
+        call = prepare()
         torch.cuda.empty_cache()
         before = torch.cuda.memory_reserved(device)
         torch.cuda.reset_peak_memory_stats(device)
-        prepare()()
+        call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_reserved(device) - before
 

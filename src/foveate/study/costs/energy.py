@@ -71,9 +71,10 @@ def energy_of(
                 spent[name].append(math.nan if joules is None else joules)
                 if why is not None:
                     rows[name] = no_energy(batch, why)
-    for name in set(turns) - set(rows):
+    known = [name for name in turns if name not in rows]
+    for name in known:
         row = _row(batch=batch, joules=statistics.median(spent[name]), source=meter.source)
-        if baseline in rows or baseline not in spent:
+        if baseline not in known:
             row["reason"] = f"no ratio: the energy of the baseline '{baseline}' is not known"
         elif min(spent[name] + spent[baseline]) <= 0:
             row["reason"] = "no ratio: the counter did not move in a block of passes"

@@ -99,7 +99,10 @@ def _captured(network: nn.Module, inputs: Inputs) -> Callable[[Inputs], Any]:
 def _onnx(network: nn.Module, inputs: Inputs) -> Callable[[Inputs], Any]:
     import onnxruntime
 
-    program = torch.onnx.export(network, _fresh(inputs), dynamo=True, verbose=False)
+    try:
+        program = torch.onnx.export(network, _fresh(inputs), dynamo=True, verbose=False)
+    except Exception as error:
+        raise (error.__cause__ or error) from None  # what was in the way stands behind a page of advice
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     quiet = onnxruntime.SessionOptions()

@@ -31,7 +31,8 @@ def memory_of(
         ``"tensor_bytes"``: the tensors at one moment (on CUDA the allocator's maximum, workspaces included).
         ``"process_bytes"``: by how much a process of its own grew, in which nothing else ran (on CUDA: what
         the allocator reserved). It is more where operations have a workspace, and less than the tensors where pages
-        were never touched. ``"reason"`` says why one is ``None``.
+        were never touched. Its allocator gives back what is free at once; with glibc's usual habits a process may
+        hold a fifth to a half more. ``"reason"`` says why one is ``None``.
     """
     tensors, no_tensors = attempt(lambda: _of_tensors(network, example, batch, loss, device))
     process, no_process = attempt(
