@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import nn
 
 import foveate
 from foveate.errors import FoveateError
-from foveate.study.costs import mean_square
+from foveate.measure import peak_memory
+from foveate.study.costs import child, mean_square
 from foveate.study.costs.elsewhere import elsewhere
 from foveate.study.costs.export import _difference, export, export_status
 from foveate.study.costs.memory import memory_of
@@ -25,11 +27,22 @@ SLACK = 2 * MIB
 COUNTING = 2 * 4096 * (os.cpu_count() or 1) * max(32, 2 * (os.cpu_count() or 1))
 
 
+@pytest.mark.slow
 def test_a_forward_pass_needs_its_one_tensor() -> None:
     found = memory_of(Grows(16 * MIB), (torch.ones(1, 1),), batch=2, loss=None, device=CPU, limit=120)
     assert found["tensor_bytes"] == 64 * MIB
     assert 64 * MIB - COUNTING <= found["process_bytes"] <= 64 * MIB + SLACK + COUNTING
     assert (found["batch"], found["reason"]) == (2, None)
+
+
+def test_the_other_process_runs_a_forward_pass_as_one_that_only_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The convolution's map is given to the norm and dropped: two at a time, where training would keep three."""
+    monkeypatch.setattr(child, "resident_growth", lambda prepare: peak_memory(prepare()))
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid()).train()
+    parts = {"network": network, "inputs": (torch.rand(2, 1, 64, 64),), "loss": None, "device": CPU}
+    kilo = 2 * 64 * 64 * 4 / 1000
+    assert 2 * kilo <= child.memory(parts)["bytes"] / 1000 < 3 * kilo
+    assert child.memory({**parts, "loss": mean_square})["bytes"] / 1000 > 3 * kilo
 
 
 def test_a_training_step_needs_gradients_and_momentum_besides() -> None:
@@ -104,14 +117,22 @@ def test_numbers_that_are_none_are_a_difference() -> None:
     assert _difference([wrong], [wrong], lambda: [float("inf")]) is not None
 
 
-def test_onnx_gives_the_same_numbers_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_onnx_needs_and_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(FoveateError, match=r"'onnxruntime': pip install 'foveate\[onnx\]'"):
+        export(nn.ReLU().eval(), (torch.rand(1, 3),), "onnx")
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_same_numbers() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)).eval()
     x = (torch.rand(1, 3, 8, 8),)
     network(*x)
     assert export(network, x, "onnx") == {"status": "works", "reason": None}
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(FoveateError, match="onnxruntime"):
-        export(network, x, "onnx")
+    assert export(Pretends("values").eval(), (torch.rand(1, 4),), "onnx")["status"] == "differs"
+    found = export(Decides().eval(), (torch.ones(1, 4),), "onnx")
+    assert found["status"] == "fails"
+    assert "data-dependent" in found["reason"]  # and not a page of advice
 
 
 @pytest.mark.slow
