@@ -60,6 +60,26 @@ def test_a_noisy_run_says_so_and_a_calm_one_has_the_ratio_in_its_interval(monkey
     assert (run["noisy"], rows["se"]["noisy"]) == (True, True)
 
 
+def test_the_p95_is_that_of_single_calls_that_find_the_caches_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of calls of 1 ms each 10th takes 3 ms, and the first after another arm 9 ms: a visit's median is 1 ms."""
+    clock = Clock(0, monkeypatch)
+    last, count = "", 0
+
+    def call(name: str) -> Callable[[], None]:
+        def run() -> None:
+            nonlocal last, count
+            count += name == "plain"
+            clock.now += 0.009 if last != name else 0.003 if name == "plain" and count % 10 == 0 else 0.001
+            last = name
+
+        return run
+
+    calls = {name: call(name) for name in ("plain", "se")}
+    rows, _ = side_by_side(calls, baseline="plain", rounds=20, seconds=1e9, device=CPU)
+    assert [rows[name]["median_ms"] for name in calls] == pytest.approx([1.0, 1.0])
+    assert [rows[name]["p95_ms"] for name in calls] == pytest.approx([3.0, 1.0])
+
+
 def test_time_is_bounded_but_never_below_six_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     # a round is the two calls and the baseline again: 4 seconds
     assert timed(Clock(0, monkeypatch), seconds=40.0, plain=1.0, se=2.0)[1]["rounds"] == 10

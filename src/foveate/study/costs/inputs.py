@@ -71,9 +71,8 @@ def laid_out(value: Any, layout: str, device: torch.device) -> Any:
 
 
 def copied(network: nn.Module, layout: str, device: torch.device) -> nn.Module:
-    """A copy of a network in a layout and on a device; without gradients; the network itself stays."""
+    """A copy of a network in a layout and on a device; without its gradients; the network itself stays."""
     twin = copy.deepcopy(network).to(device)
-    twin.zero_grad(set_to_none=True)
     for tensor in (*twin.parameters(), *twin.buffers()):
         tensor.data = laid_out(tensor.data, layout, device)
     return twin

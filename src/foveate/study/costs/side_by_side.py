@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from foveate.measure import measure_latency
+from foveate.measure import Latency, measure_latency
 from foveate.study.costs.attempt import attempt
 from foveate.study.costs.ratios import FEWEST, NOISE, noise, ratio
 
@@ -42,9 +42,10 @@ def side_by_side(
         device: Where the calls run.
 
     Returns:
-        A row for each call: ``"median_ms"``, ``"p95_ms"``, ``"ratio"``, ``"interval"``, ``"noisy"`` and ``"reason"``
-        (why a number is missing); and of the run its ``"rounds"``, its ``"noise"`` as a share and whether it is
-        ``"noisy"``: more than 5 %.
+        A row for each call: ``"median_ms"`` of the visits, ``"p95_ms"`` of the single calls, ``"ratio"``,
+        ``"interval"``, ``"noisy"`` and ``"reason"`` (why a number is missing); and of the run its ``"rounds"``, its
+        ``"noise"`` as a share and whether it is ``"noisy"``: more than 5 %. The interval is of this run: another day
+        may differ by more.
 
     Example:
         >>> rows, run = side_by_side(
@@ -54,7 +55,7 @@ def side_by_side(
         >>> sorted(rows), rows["one"]["ratio"], run["rounds"]
         (['one', 'two'], 1.0, 8)
     """
-    trials = {name: attempt(lambda call=call: _timed(call, device)) for name, call in calls.items()}
+    trials = {name: attempt(lambda call=call: _trial(call, device)) for name, call in calls.items()}
     works: dict[str, Callable[[], object]] = {name: calls[name] for name, (_, why) in trials.items() if why is None}
     rows: dict[str, Row] = {name: no_time(why) for name, (_, why) in trials.items() if why is not None}
     run: dict[str, Any] = {"rounds": 0, "noise": None, "noisy": None}
@@ -62,10 +63,12 @@ def side_by_side(
         again = f"{baseline} again"
         while again in works:
             again += "'"
-        timed = {**works, **({again: works[baseline]} if baseline in works else {})}
-        taken = [seconds_of for seconds_of, _ in trials.values() if seconds_of is not None]
-        repeats = _repeats(max(taken))
-        lasting = repeats * (sum(taken) + taken[0])
+        timed = {name: _Watched(call, device) for name, call in works.items()}
+        if baseline in works:
+            timed[again] = _Watched(works[baseline], device)
+        taken = {name: seconds_of for name, (seconds_of, _) in trials.items() if seconds_of is not None}
+        repeats = _repeats(max(taken.values()))
+        lasting = repeats * (sum(taken.values()) + taken.get(baseline, 0.0))
         run["rounds"] = min(rounds, max(FEWEST, int(seconds / lasting)))
         found, reason = attempt(
             lambda: measure_latency(timed, rounds=run["rounds"], warmup=2, repeats=repeats, device=device)
@@ -77,7 +80,8 @@ def side_by_side(
             run |= {"noise": itself if math.isfinite(itself) else None, "noisy": itself > NOISE}
         for name in works:
             latency = found[name]
-            row = _row(median_ms=latency.median * 1e3, p95_ms=latency.p95 * 1e3, noisy=run["noisy"])
+            p95 = timed[name].warm(run["rounds"], repeats).p95
+            row = _row(median_ms=latency.median * 1e3, p95_ms=p95 * 1e3, noisy=run["noisy"])
             if baseline not in works:
                 row["reason"] = f"no ratio: the baseline '{baseline}' could not be run ({trials[baseline][1]})"
             else:
@@ -101,13 +105,29 @@ def _repeats(slowest: float) -> int:
     return 1 if slowest >= _SHORT else min(_MOST, max(_LEAST, math.ceil(_VISIT / slowest)))
 
 
-def _timed(call: Callable[[], object], device: torch.device) -> float:
+class _Watched:
+    """A call that remembers how long it took each time."""
+
+    def __init__(self, call: Callable[[], object], device: torch.device) -> None:
+        self.call, self.device = call, device
+        self.taken: list[float] = []
+
+    def __call__(self) -> None:
+        start = perf_counter()
+        self.call()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.taken.append(perf_counter() - start)
+
+    def warm(self, rounds: int, repeats: int) -> Latency:
+        """All calls of the last rounds but the first of each visit, whose caches are as another call left them."""
+        calls = self.taken[-rounds * repeats :]
+        return Latency(tuple(one for number, one in enumerate(calls) if repeats == 1 or number % repeats))
+
+
+def _trial(call: Callable[[], object], device: torch.device) -> float:
     """The seconds of a second call; the first may compile, load or allocate."""
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter() - start
+    watched = _Watched(call, device)
+    watched()
+    watched()
+    return watched.taken[-1]
