@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ from foveate.study.costs import child, mean_square
 from foveate.study.costs.elsewhere import elsewhere
 from foveate.study.costs.export import _difference, export, export_status
 from foveate.study.costs.memory import memory_of
+from foveate.study.costs.resident import resident_growth
 from tests.study.costs.networks import Decides, Dies, Grows, Pretends
 
 CPU = torch.device("cpu")
+linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of memory")
 MIB = 1 << 20
 # what a process that ran the same once may still grow by: arenas, and pages of code on paths not yet taken
 SLACK = 2 * MIB
@@ -27,6 +30,7 @@ SLACK = 2 * MIB
 COUNTING = 2 * 4096 * (os.cpu_count() or 1) * max(32, 2 * (os.cpu_count() or 1))
 
 
+@linux
 @pytest.mark.slow
 def test_a_forward_pass_needs_its_one_tensor() -> None:
     found = memory_of(Grows(16 * MIB), (torch.ones(1, 1),), batch=2, loss=None, device=CPU, limit=120)
@@ -45,6 +49,22 @@ def test_the_other_process_runs_a_forward_pass_as_one_that_only_predicts(monkeyp
     assert child.memory({**parts, "loss": mean_square})["bytes"] / 1000 > 3 * kilo
 
 
+@linux
+def test_growth_is_that_of_the_call_and_not_of_what_was_before() -> None:
+    torch.ones(64 * MIB)
+    assert abs(resident_growth(lambda: lambda: torch.ones(4 * MIB)) - 16 * MIB) <= SLACK + COUNTING
+
+
+def test_a_system_that_tells_no_peak_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("foveate.study.costs.resident._REFERENCES", tmp_path / "missing")
+    with pytest.raises(FoveateError, match="only Linux"):
+        resident_growth(lambda: lambda: None)
+    monkeypatch.setattr("foveate.study.costs.resident._REFERENCES", tmp_path)  # a folder cannot be written to
+    with pytest.raises(FoveateError, match="does not let the peak of memory be reset"):
+        resident_growth(lambda: lambda: None)
+
+
+@linux
 def test_a_training_step_needs_gradients_and_momentum_besides() -> None:
     """A matrix of 16 MiB: its gradient and its momentum in the second step, and nothing else of that size."""
     network = nn.Linear(2048, 2048, bias=False)
