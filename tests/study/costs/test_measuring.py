@@ -142,7 +142,7 @@ def test_the_keyboard_interrupts() -> None:
     ("change", "words"),
     [
         ({"networks": {}}, "nothing to measure"),
-        ({"baseline": "plian"}, "did you mean 'plain'"),
+        ({"baseline": "plan"}, "did you mean 'plain'"),
         ({"batches": ()}, "at least one batch"),
         ({"batches": (1, 0)}, "a batch must be"),
         ({"layouts": ("nchw",)}, "'contiguous', 'channels_last'"),
