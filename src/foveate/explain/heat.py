@@ -36,9 +36,9 @@ def heats(recording: Recording) -> Heats:
     did. Of an affinity that does not return a map like the one it was given, as PSANet's in its own network, it
     is how much all positions together take from each.
     """
-    found = {name: map for name, map in recording.emphasis.items() if map.ndim == 3 and map[0].numel() > 1}
+    found = {name: one for name, one in recording.emphasis.items() if one.ndim == 3 and one[0].numel() > 1}
     maps = found or _taken(recording)
-    return Heats({name: map for name, map in maps.items() if bool(torch.isfinite(map).all())}, bool(found))
+    return Heats({name: one for name, one in maps.items() if bool(torch.isfinite(one).all())}, bool(found))
 
 
 def heat(recording: Recording, place: str | None = None) -> Float[Tensor, "b h w"]:
@@ -68,7 +68,7 @@ def heat(recording: Recording, place: str | None = None) -> Float[Tensor, "b h w
             "what was recorded has no map of positions: attention ran on none, or relates channels or kernels only"
         )
     if place is None:
-        place = next(reversed(found.maps))
+        place = list(found.maps)[-1]
     if place not in found.maps:
         raise FoveateError(f"no map of positions was recorded at '{place}'; {nearest(place, found.maps)}")
     values = found.maps[place]

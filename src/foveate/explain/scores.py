@@ -134,7 +134,8 @@ def box_score(answer: Detection, target: tuple[Float[Tensor, " 4"], int]) -> Flo
     """The highest score of the boxes found that have the label and overlap the box by half (IoU); 0 if there is none.
 
     Example:
-        >>> found = {"boxes": torch.tensor([[0.0, 0, 4, 4]]), "scores": torch.tensor([0.9]), "labels": torch.tensor([1])}
+        >>> found = {"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]])}
+        >>> found |= {"scores": torch.tensor([0.9]), "labels": torch.tensor([1])}
         >>> box_score(found, (torch.tensor([0.0, 0, 4, 3]), 1)), box_score(found, (torch.tensor([0.0, 0, 4, 3]), 2))
         (tensor(0.9000), tensor(0.))
     """
@@ -159,7 +160,7 @@ def overlaps(boxes: Float[Tensor, "n 4"], box: Float[Tensor, " 4"]) -> Float[Ten
     return both / (areas - both)
 
 
-def as_many(images: Tensor | Sequence[Tensor], targets: Sequence[Any], what: str = "targets") -> None:
+def as_many(images: Tensor | Sequence[Any], targets: Tensor | Sequence[Any], what: str = "targets") -> None:
     """Refuse what does not pair with images.
 
     Raises:

@@ -39,8 +39,8 @@ def target_layer(network: nn.Module, example: Any) -> str:
     layer = _before_pooling(seen) if _answers_once(seen) else _turning(seen) or _narrowest(seen)
     if layer is None:
         raise PlaceError(
-            "no module of this network returns a map of more than one position that its answer is made of; name the one "
-            "to look at with layer="
+            "no module of this network returns a map of more than one position that its answer is made of; name the "
+            "one to look at with layer="
         )
     return layer
 
@@ -98,7 +98,7 @@ def _path(seen: Pass, value: Value) -> str:
         and len(seen.calls_of(call.path)) == 1
         and "Pool" not in type(seen.modules[call.path]).__name__
     ]
-    return min(makers, key=lambda call: call.start).path if makers else ""
+    return min(reversed(makers), key=lambda call: call.start).path if makers else ""  # of several, the outer one
 
 
 def _same_axes(seen: Pass, *values: Value) -> bool:

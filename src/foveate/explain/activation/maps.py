@@ -82,6 +82,8 @@ def class_activation(
     with at_rest(network, gradients=True) as quiet, _untouched(quiet):
         path = target_layer(quiet, images[:1]) if layer is None else layer
         module = _module(quiet, path)
+        if layer is not None:
+            _check_layer(quiet, module, path, images[:1])
         parts: list[Tensor] = []
         for start in range(0, len(images), batch_size):
             some = slice(start, start + batch_size)
@@ -109,8 +111,6 @@ def _maps(
             f"the score has no gradient with respect to '{path}': nothing was found that it could be read from, or the "
             "network stops gradients on the way"
         ) from error
-    except (IndexError, AttributeError, TypeError) as error:
-        raise FoveateError(f"'{path}' returns no feature map that a class activation map can be made of") from error
     finally:
         cam.activations_and_grads.release()
     # an image without evidence becomes 0 / 0 in some of the methods
@@ -148,6 +148,21 @@ def _module(network: nn.Module, path: str) -> nn.Module:
     except AttributeError as error:
         known = [name for name, _ in network.named_modules() if name]
         raise PlaceError(f"this network has no module '{path}'; {nearest(path, known)}") from error
+
+
+def _check_layer(network: nn.Module, module: nn.Module, path: str, image: Tensor) -> None:
+    """Refuse a layer that returns no map."""
+    seen: list[Any] = []
+    handle = module.register_forward_hook(lambda *args: seen.append(args[-1]))  # appending returns None
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        handle.remove()
+    if not seen:
+        raise PlaceError(f"'{path}' does not run on these images, and has no map")
+    if not all(isinstance(one, Tensor) and one.ndim == 4 for one in seen):
+        raise PlaceError(f"'{path}' returns no feature map (batch, channels, height, width) that could be weighed")
 
 
 def _method(name: str) -> Any:

@@ -1,1 +1,1 @@
-"""How far to trust a map: what a network loses without what it marks, whether it was learned, whether it is a constant."""
+"""How far to trust a map: does the answer hang on what it marks, was it learned, is it more than a constant."""

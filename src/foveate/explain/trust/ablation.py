@@ -63,7 +63,9 @@ class Ablation:
         lines = [self._said("attention as a whole", self.together)] if len(self.places) != 1 else []
         lines += [self._said(f"attention at {_place(one)}", one) for one in self.places]
         if self.unseen:
-            lines.append(f"{', '.join(self.unseen)}: how to replace these maps is not known, and they stayed as they are")
+            lines.append(
+                f"{', '.join(self.unseen)}: how to replace these maps is not known, and they stayed as they are"
+            )
         return lines
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,7 +99,8 @@ class Ablation:
             case "better as a constant":
                 return f"{what} does better as a constant: {change}"
             case "undecided":
-                return f"whether {what} is more than a learned constant is undecided on {one.effect.count} images: {change}"
+                count = one.effect.count
+                return f"whether {what} is more than a learned constant is undecided on {count} images: {change}"
 
 
 def ablate(
@@ -148,13 +151,12 @@ def ablate(
         means.setdefault(heard.name, MeanMap()).add(heard)
 
     with at_rest(network) as quiet:
-        if mean_over is None:
-            with hearing(quiet, gather):
-                base = _values(quiet, batches, score)
-        else:
+        if mean_over is not None:
             with hearing(quiet, gather):
                 for batch in mean_over:
                     quiet(batch[0] if isinstance(batch, tuple | list) else batch)
+        # maps are listened to in any case: where somebody looks, the same operations run as where maps are replaced
+        with hearing(quiet, gather if mean_over is None else lambda _: None):
             base = _values(quiet, batches, score)
         if not means:
             raise FoveateError("no attention ran: all attachments are disabled, or there was no image")

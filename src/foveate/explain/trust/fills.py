@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -65,7 +66,9 @@ def imputed(seed: int = 0) -> Fill:
         if not bool(removed.any()):
             return image
         known = (~removed).cpu().float()
-        filled = solve(image.detach().cpu().float(), known).to(image)
+        with warnings.catch_warnings():  # of NumPy, about how grad-cam asks a tensor for its zeros
+            warnings.simplefilter("ignore", DeprecationWarning)
+            filled = solve(image.detach().cpu().float(), known).to(image)
         noise = torch.randn(image.shape, generator=generator("noise", seed, int(removed.sum()))).to(image)
         return torch.where(removed, filled + NOISE * noise, image)
 

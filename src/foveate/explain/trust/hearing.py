@@ -152,4 +152,6 @@ def batches_again(batches: Iterable[Any]) -> None:
         >>> batches_again([1, 2])
     """
     if iter(batches) is batches:
-        raise FoveateError("these batches can be gone through once only: give a list, or a loader that does not shuffle")
+        raise FoveateError(
+            "these batches can be gone through once only: give a list, or a loader that does not shuffle"
+        )

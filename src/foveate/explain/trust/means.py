@@ -47,11 +47,12 @@ class MeanMap:
             parts = [self._summed(part.double(), batch) for _, part in by_sources(heard.value, heard.like)]
             total = torch.cat(parts, 1)
         else:
+            assert isinstance(heard.value, Tensor)  # noqa: S101 (what does not relate is a tensor)
             batch, total = len(heard.value), heard.value.detach().double().sum(0)
         if self.count and total.shape != self._sum.shape:
             raise FoveateError(
-                f"the map of {heard.name} changes its size from {tuple(self._sum.shape)} to {tuple(total.shape)}: it has "
-                "a mean over images of one size only"
+                f"the map of {heard.name} changes its size from {tuple(self._sum.shape)} to {tuple(total.shape)}: "
+                "it has a mean over images of one size only"
             )
         self._sum, self.count = self._sum + total.cpu(), self.count + batch
 
@@ -59,8 +60,7 @@ class MeanMap:
         """What takes the map's place."""
         mean, value = self._sum / self.count, heard.value
         if not isinstance(value, Tensor):
-            weights = mean[0].to(heard.like.device, torch.float32)
-            return SameForAll(weights, value.size, len(heard.like))
+            return SameForAll(mean[0], value.size, len(heard.like))
         if heard.name.relates and value.ndim == 3:
             mean = mean[0]  # of one head
         return mean.to(value).expand_as(value)

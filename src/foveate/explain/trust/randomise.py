@@ -19,6 +19,7 @@ from foveate.explain.at_rest import at_rest
 from foveate.explain.heat import spread
 from foveate.explain.trust.similarity import rank_correlation, structural_similarity
 from foveate.surgery.attached import find_attention
+from foveate.surgery.attended import host_path
 from foveate.surgery.unwrap import unwrapped
 
 # a network, images, and one map for each of them
@@ -76,15 +77,15 @@ class Cascade:
         last = self.stages[-1]
         if last.correlation is None:
             return (
-                f"with all layers drawn anew, or before, {what} is the same everywhere: whether it shows what the network "
-                "learned cannot be told"
+                f"with all layers drawn anew, or before, {what} is the same everywhere: whether it shows what the "
+                "network learned cannot be told"
             )
         told = f"its rank correlation with itself is {last.correlation:.2f}"
         if self.passed:
             return f"{what} depends on what the network learned: with all layers drawn anew {told}"
         return (
-            f"{what} is hardly one of what the network learned: with all layers drawn anew {told}; it shows the image and "
-            "the architecture"
+            f"{what} is hardly one of what the network learned: with all layers drawn anew {told}; it shows the image "
+            "and the architecture"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,8 +98,8 @@ class Cascade:
 def cascade(network: nn.Module, images: Tensor, explain: Explain, *, stages: int = 6, seed: int = 0) -> Cascade:
     """Draw a network's layers anew, from the last that runs to the first, and compare each image's map with before.
 
-    A layer is a module with parameters of its own, or one attention mechanism with all of its parts. It is drawn anew as
-    it initialises itself (``reset_parameters``), statistics of norms included; parameters that nobody initialises
+    A layer is a module with parameters of its own, or one attention mechanism with all of its parts. It is drawn anew
+    as it initialises itself (``reset_parameters``), statistics of norms included; parameters that nobody initialises
     change their order. All of this happens to a copy: the network itself is never touched.
 
     Args:
@@ -129,18 +130,28 @@ def cascade(network: nn.Module, images: Tensor, explain: Explain, *, stages: int
         layers = list(reversed(_layers(quiet, images[:1])))
         if not layers:
             raise OptionError("this network has no parameters that could be drawn anew")
-        before = explain(quiet, images).detach().cpu().float()
-        counts = [sum(parameter.numel() for parameter in layer.parameters()) for _, layer in layers]
+        before = _kept(explain(quiet, images))
+        whole = {id(one.module) for one in find_attention(quiet)}
+        counts = [
+            sum(parameter.numel() for parameter in layer.parameters(recurse=id(layer) in whole)) for _, layer in layers
+        ]
         ends = sorted({-(-len(layers) * stage // stages) for stage in range(1, stages + 1)})
         found: list[Stage] = []
         for start, end in zip([0, *ends], ends, strict=False):
             for at in range(start, end):
                 torch.manual_seed(generator("layer", seed, at).initial_seed())
-                _draw_anew(layers[at][1])
-            maps = explain(quiet, images).detach().cpu().float()
+                _draw_anew(layers[at][1], whole=id(layers[at][1]) in whole)
+            maps = _kept(explain(quiet, images))
             share = sum(counts[:end]) / sum(counts)
-            found.append(_stage(layers[end - 1][0], share, before, maps, (images.shape[2], images.shape[3])))
+            found.append(
+                _stage(host_path(quiet, layers[end - 1][0]), share, before, maps, (images.shape[2], images.shape[3]))
+            )
     return Cascade(tuple(found))
+
+
+def _kept(maps: Tensor) -> Tensor:
+    """A copy: a map may be a view of what is drawn anew."""
+    return maps.detach().to(device="cpu", dtype=torch.float32, copy=True)
 
 
 def _stage(layer: str, share: float, before: Tensor, after: Tensor, size: tuple[int, int]) -> Stage:
@@ -184,7 +195,7 @@ def _units(network: nn.Module, attention: set[int]) -> Iterator[tuple[str, nn.Mo
             yield path, module
 
 
-def _draw_anew(layer: nn.Module) -> None:
+def _draw_anew(layer: nn.Module, *, whole: bool) -> None:
     reset = getattr(layer, "reset_parameters", None)
     if callable(reset):
         reset()
@@ -192,8 +203,8 @@ def _draw_anew(layer: nn.Module) -> None:
     for parameter in layer.parameters(recurse=False):
         order = torch.randperm(parameter.numel(), device=parameter.device)
         parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
-    for child in layer.children():
-        _draw_anew(child)
+    for child in layer.children() if whole else ():
+        _draw_anew(child, whole=True)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

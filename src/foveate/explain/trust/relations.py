@@ -38,9 +38,10 @@ def by_sources(relation: Relation | Tensor, like: Tensor) -> Iterator[tuple[int,
             yield first, whole[:, first : first + some]
         return
     count, batch = math.prod(relation.size), len(like)
+    full = torch.promote_types(like.dtype, torch.float32)
     some = max(1, MOST_AT_ONCE // (batch * count))
     for first in range(0, count, some):
-        ones = torch.eye(count, device=like.device, dtype=torch.float32)[first : first + some]
+        ones = torch.eye(count, device=like.device, dtype=full)[first : first + some]
         if len(relation.size) == 1:  # channels mix, and positions stand beside each other: one for each source
             values = ones.mT[None, :, None].expand(batch, -1, -1, -1).contiguous()
             yield first, relation.mix(values)[:, :, 0].mT
@@ -70,7 +71,7 @@ class SameForAll:
             >>> SameForAll(torch.tensor([[0.5], [0.5]]), (1, 2), 1).mix(torch.tensor([[[[1.0, 3.0]]]]))
             tensor([[[[2., 2.]]]])
         """
-        weights = self.weights.to(value.device)
+        weights = self.weights.to(value.device, torch.promote_types(value.dtype, torch.float32))
         if len(self.size) == 1:
             mixed = full_matmul(weights.mT, value.flatten(2))
         else:

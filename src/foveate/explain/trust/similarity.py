@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +18,7 @@ def rank_correlation(one: Float[Tensor, "h w"], other: Float[Tensor, "h w"]) -> 
         MissingExtraError: If scipy is not installed.
 
     Example:
+        >>> import torch
         >>> rank_correlation(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[3.0, 4.0, 5.0]]))
         1.0
     """
@@ -27,11 +29,12 @@ def rank_correlation(one: Float[Tensor, "h w"], other: Float[Tensor, "h w"]) -> 
         from scipy.stats import spearmanr
     except ImportError as error:
         raise MissingExtraError("scipy", "explain") from error
-    return round(float(spearmanr(one.flatten().numpy(), other.flatten().numpy()).statistic), 12)
+    found: Any = spearmanr(one.flatten().numpy(), other.flatten().numpy())
+    return round(float(found.statistic), 12)
 
 
 def structural_similarity(one: Float[Tensor, "h w"], other: Float[Tensor, "h w"]) -> float | None:
-    """The structural similarity (SSIM) of two maps, each stretched to 0 to 1; ``None`` where one is the same everywhere.
+    """The structural similarity (SSIM) of two maps, each stretched to 0 to 1; ``None`` where one is even.
 
     Of Gaussian windows of deviation 1.5, as Wang et al. (2004) have it, or less on maps below 11 positions a side.
 
@@ -40,6 +43,7 @@ def structural_similarity(one: Float[Tensor, "h w"], other: Float[Tensor, "h w"]
         MissingExtraError: If torchmetrics is not installed.
 
     Example:
+        >>> import torch
         >>> ramp = torch.arange(256.0).reshape(16, 16)
         >>> structural_similarity(ramp, 2 * ramp + 1)
         1.0
@@ -51,20 +55,20 @@ def structural_similarity(one: Float[Tensor, "h w"], other: Float[Tensor, "h w"]
         from torchmetrics.functional.image import structural_similarity_index_measure as ssim
     except ImportError as error:
         raise MissingExtraError("torchmetrics", "explain") from error
-    first, second = (_stretched(map)[None, None] for map in (one, other))
+    first, second = (_stretched(heat)[None, None] for heat in (one, other))
     deviation = 1.5 * min(1.0, (min(one.shape) - 1) / 11)
     found = ssim(first, second, data_range=1.0, sigma=max(deviation, 0.1))
     assert isinstance(found, Tensor)  # noqa: S101 (a pair only where more is asked for)
     return round(float(found), 6)
 
 
-def _stretched(map: Tensor) -> Tensor:
-    map = map.double()
-    return (map - map.min()) / (map.max() - map.min())
+def _stretched(heat: Tensor) -> Tensor:
+    heat = heat.double()
+    return (heat - heat.min()) / (heat.max() - heat.min())
 
 
-def _level(map: Tensor) -> bool:
-    return bool((map == map.flatten()[0]).all())
+def _level(heat: Tensor) -> bool:
+    return bool((heat == heat.flatten()[0]).all())
 
 
 def _check(one: Tensor, other: Tensor) -> None:

@@ -36,7 +36,8 @@ class GateStatistics:
         over_places: How far the weights of one image deviate from each other, positions and channels alike.
         from_inputs: The share of all variance that is between images; the rest is a pattern that all images share.
             ``None`` where nothing varies.
-        closed: The share of weights whose size is below 0.05, which let next to nothing through; ``None`` for relations.
+        closed: The share of weights whose size is below 0.05, which let next to nothing through; ``None`` for
+            relations.
         open: The share above 0.95; ``None`` for relations, and where a weight outside of 0 to 1 was seen, so that the
             gate's upper end is not known (2 sigmoid, 1 + tanh, unbounded).
         entropy: The mean entropy of the weights' sizes against that of equal ones, from 0, all on one, to 1. Over all
