@@ -15,7 +15,7 @@ from foveate.surgery.foreign.entry import Entry, Shown
 
 _PRODUCTS = {"mul", "mul_", "multiply", "__mul__", "__rmul__", "__imul__"}
 _SOFTMAXES = {"softmax"}
-Report = Callable[[Shown, tuple[str, ...], Tensor, tuple[int, int] | None], None]
+Report = Callable[[Shown, tuple[str, ...], Tensor, tuple[int, int] | None], Tensor | None]
 
 
 def listen(module: nn.Module, entry: Entry, report: Report) -> AbstractContextManager[Any]:
@@ -25,7 +25,8 @@ def listen(module: nn.Module, entry: Entry, report: Report) -> AbstractContextMa
         module: The module.
         entry: Its row in the tables.
         report: Called with the row's map, its axes, the weights as :class:`foveate.explain.AttentionMap` has them,
-            and height and width of the positions where the weights relate pairs.
+            and height and width of the positions where the weights relate pairs. A tensor like these weights that it
+            returns acts in their place.
     """
     ears = _Ears(entry, report)
     hooks = ExitStack()
@@ -64,34 +65,41 @@ class _Ears(TorchFunctionMode):
         maps = [value for value in args if isinstance(value, Tensor)]
         if name in _PRODUCTS and len(maps) == 2 and min(value.ndim for value in maps) > 1:
             features, weights = self._sides(*maps)
-            dims, once = features.ndim, _once(weights.detach())
+            other = self._heard("product", _once(weights.detach()), features.ndim)
+            if other is not None:
+                args = tuple(other if value is weights else value for value in args)
             result = func(*args, **(kwargs or {}))
             self.features.append(result)
-            self._heard("product", once, dims)
             return result
         result = func(*args, **(kwargs or {}))
         if name in _SOFTMAXES and isinstance(result, Tensor):
-            self._heard("softmax", result.detach(), len(self.size) + 2)
+            other = self._heard("softmax", result.detach(), len(self.size) + 2)
+            return result if other is None else other
         return result
 
-    def _heard(self, by: str, weights: Tensor, dims: int) -> None:
+    def _heard(self, by: str, weights: Tensor, dims: int) -> Tensor | None:
+        """Report weights that are a map, and say what acts in their place, if anything does."""
         inside = self.running[-1] if self.running else ""
         nth = self.counts.get((inside, by), 0)
         self.counts[inside, by] = nth + 1
         for shown in self.entry.maps:
             if (shown.inside, shown.by, shown.nth) == (inside, by, nth):
-                self._tell(shown, weights, dims)
+                other = self._tell(shown, weights, dims)
+                return None if other is None else other.to(weights)
+        return None
 
-    def _tell(self, shown: Shown, weights: Tensor, dims: int) -> None:
+    def _tell(self, shown: Shown, weights: Tensor, dims: int) -> Tensor | None:
         axes = _axes(shown, dims)
         if "hw->hw" in axes:
             height, width = self.size[:2]
             pairs = weights.reshape(self.batch, -1, height * width, height * width).mT  # from its rows, which look
-            self.report(shown, axes, pairs if "head" in axes else pairs[:, 0], (height, width))
-        elif shown.by == "softmax":
-            self.report(shown, axes, weights.reshape(self.batch, 1, *self.size), None)
-        else:
-            self.report(shown, axes, weights.movedim(-1, 1) if self.entry.channels_last else weights, None)
+            other = self.report(shown, axes, pairs if "head" in axes else pairs[:, 0], (height, width))
+            return None if other is None else other.mT.reshape(weights.shape)
+        if shown.by == "softmax":
+            other = self.report(shown, axes, weights.reshape(self.batch, 1, *self.size), None)
+            return None if other is None else other.reshape(weights.shape)
+        other = self.report(shown, axes, weights.movedim(-1, 1) if self.entry.channels_last else weights, None)
+        return other.movedim(1, -1) if other is not None and self.entry.channels_last else other
 
     def _sides(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Features and weights: the weights are what is repeated, or what neither came in nor is a product."""

@@ -1,0 +1,115 @@
+"""A mean over images and how sure it is."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from foveate.errors import FoveateError, MissingExtraError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The mean of one value an image, and an interval of 95 % for what it would be over all such images.
+
+    Student's t-interval. Where all images have the same value, it says nothing of images that were not there, so the
+    interval is that of an event that n images did not show: its probability is below 1 - 0.05 ** (1 / n), about 3 / n
+    (the rule of three), and it would move the mean by at most ``most``.
+
+    Attributes:
+        mean: The mean.
+        low: The interval's lower end.
+        high: The upper end.
+        count: How many images there were.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def apart(self) -> bool:
+        """Whether zero lies outside of the interval."""
+        return self.low > 0 or self.high < 0
+
+    def within(self, margin: float) -> bool:
+        """Whether the whole interval lies nearer to zero than a margin."""
+        return -margin < self.low and self.high < margin
+
+    def points(self) -> str:
+        """In hundredths, as shares are compared.
+
+        Example:
+            >>> Effect(0.001, -0.004, 0.006, 50).points()
+            '+0.1 points (-0.4 to +0.6)'
+        """
+        return f"{100 * self.mean:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+
+    def __str__(self) -> str:
+        """As it is.
+
+        Example:
+            >>> print(Effect(-0.11, -0.16, -0.06, 16))
+            -0.11 (-0.16 to -0.06)
+        """
+        return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Plain values, ready for JSON, which has no infinity."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+
+def effect(values: Sequence[float], *, most: float = 1.0) -> Effect:
+    """The mean of values of independent images, or of differences between two values of each.
+
+    Args:
+        values: One an image.
+        most: The largest that a value can be.
+
+    Raises:
+        FoveateError: If there is none, or one is not a finite number.
+        MissingExtraError: If scipy is not installed.
+
+    Example:
+        >>> one = effect([1.0, 2.0, 3.0])
+        >>> one.mean, round(one.low, 2), round(one.high, 2)
+        (2.0, -0.48, 4.48)
+        >>> print(effect([0.0] * 58))
+        0 (-0.0503 to 0.0503)
+    """
+    if not values:
+        raise FoveateError("there is no image to take a mean over")
+    if not all(math.isfinite(value) for value in values):
+        raise FoveateError("there is no mean of values that are not finite numbers")
+    count = len(values)
+    mean = math.fsum(values) / count
+    if len(set(values)) == 1:
+        half = most * (1 - (1 - CONFIDENCE) ** (1 / count))
+    else:
+        half = _quantile(count - 1) * statistics.stdev(values) / math.sqrt(count)
+    return Effect(mean, mean - half, mean + half, count)
+
+
+def paired(values: Sequence[float], others: Sequence[float], *, most: float = 1.0) -> Effect:
+    """The mean difference between two values of each image.
+
+    Example:
+        >>> paired([2.0, 3.0], [1.0, 2.5]).mean
+        0.75
+    """
+    if len(values) != len(others):
+        raise FoveateError(f"{len(values)} values and {len(others)} do not pair")
+    return effect([value - other for value, other in zip(values, others, strict=True)], most=most)
+
+
+def _quantile(degrees: int) -> float:
+    try:
+        from scipy.stats import t
+    except ImportError as error:
+        raise MissingExtraError("scipy", "explain") from error
+    return float(t.ppf((1 + CONFIDENCE) / 2, degrees))
