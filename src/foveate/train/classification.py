@@ -149,6 +149,10 @@ class Classification(Task):
         for name, metric in metrics.items():
             metric.update(said.detach().softmax(1) if name == "calibration_error" else said.detach(), labels)
 
+    def scores(self, said: Float[Tensor, "b classes"], batch: Batch) -> list[float]:
+        """1 where the class is right."""
+        return (said.argmax(1) == batch[1]).float().tolist()
+
     def read(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
         """Numbers; the confusion matrix is kept apart."""
         found = {name: float(metric.compute()) for name, metric in metrics.items() if name != "confusion"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -116,6 +116,10 @@ class Task(pl.LightningModule, ABC):
         """Numbers from what was counted."""
         return {name: float(metric.compute()) for name, metric in metrics.items()}
 
+    def scores(self, said: Any, batch: Any) -> Sequence[float] | None:  # noqa: ARG002
+        """How well each sample was answered, where what is watched is a mean over samples; ``None`` where it is not."""
+        return None
+
     def size(self, batch: Any) -> int:
         """How many samples a batch has."""
         return len(batch[0])
@@ -197,12 +201,13 @@ class Task(pl.LightningModule, ABC):
         """Look at one batch; it does not count if it is there only because other processes have one more."""
         self.look(batch, counts=batch_idx < self._own_batches)
 
-    def look(self, batch: Any, *, counts: bool = True) -> None:
-        """See what the network says of a batch, and count it."""
+    def look(self, batch: Any, *, counts: bool = True) -> Any:
+        """See what the network says of a batch, count it, and pass it on."""
         loss, said = self.step(batch)
         self._told[VALIDATION] = loss is not None
         if counts:
             self._count(VALIDATION, loss, said, batch)
+        return said
 
     def on_validation_epoch_end(self) -> None:
         """Say how good the weights are."""
