@@ -29,16 +29,18 @@ def made(count: int = 1500, classes: int = 7, scale: float = 3.0, seed: int = 0)
     return scale * logits, labels
 
 
-def test_expected_calibration_error_is_torchmetrics():
-    logits, labels = made()
+@pytest.mark.parametrize("scale", [1.0, 3.0])  # too sure everywhere, all bins err alike and edges do not matter
+def test_expected_calibration_error_is_torchmetrics(scale):
+    logits, labels = made(scale=scale)
     shares = torch.softmax(logits, 1)
     expected = multiclass_calibration_error(shares.float(), labels, 7, n_bins=BINS, norm="l1")
     # float32 sums of 1,500 numbers up to 1: off by 1,500 * 2**-24 of the sum at worst
     assert calibration_of(shares, labels).ece == pytest.approx(float(expected), abs=1500 * 2**-24)
 
 
-def test_adaptive_error_is_that_of_equal_parts():
-    logits, labels = made()
+@pytest.mark.parametrize("scale", [1.0, 3.0])  # too sure everywhere, all bins err alike and edges do not matter
+def test_adaptive_error_is_that_of_equal_parts(scale):
+    logits, labels = made(scale=scale)
     shares = torch.softmax(logits, 1).numpy()
     order = shares.max(1).argsort()
     confidence, right = shares.max(1)[order], (shares.argmax(1) == labels.numpy())[order]
@@ -140,14 +142,14 @@ def test_pixels_are_counted_as_rows_are():
 
 
 def test_memory_is_bounded():
-    logits, labels = made(8000)
-    fit, whole = TemperatureFit(most=1000), TemperatureFit()
+    logits, labels = made(4000)
+    fit, whole = TemperatureFit(most=500), TemperatureFit()
     whole.update(logits, labels)
-    for start in range(0, 8000, 500):
+    for start in range(0, 4000, 500):
         fit.update(logits[start : start + 500], labels[start : start + 500])
-        assert sum(len(one[1]) for one in fit._kept) <= 1000
-    assert sum(len(one[1]) for one in fit._kept) > 400
-    # from 500 to 1,000 of 8,000: log T is off by about 0.05
+        assert sum(len(one[1]) for one in fit._kept) <= 500
+    assert sum(len(one[1]) for one in fit._kept) > 200
+    # of 1,500 log T is off by about 0.03, so of 250 to 500 by 0.07 at most
     assert np.log(fit.compute() / whole.compute()) == pytest.approx(0, abs=0.25)
     counts = CalibrationCounts()
     size = counts.wide.numel() + counts.fine.numel()
