@@ -14,6 +14,7 @@ import foveate
 from foveate.errors import FoveateError, OptionError
 from foveate.hosts import build
 from foveate.study.costs import detection_loss, measure_costs
+from foveate.study.costs.counts import count
 from foveate.study.costs.energy import energy_of
 from tests.study.costs.networks import Fails, Finds
 
@@ -170,3 +171,10 @@ def test_real_networks_compiled_and_all_in_processes_of_their_own() -> None:
         # a process grows by what its tensors take, and by what operations take besides
         memory = arm["memory"]["training"]
         assert memory["process_bytes"] > 0.5 * memory["tensor_bytes"], name
+
+
+def test_parameters_at_rest_do_not_count() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 2, 1, bias=False))
+    network[0].requires_grad_(False)
+    assert count(network, IMAGE)["parameters"] == {"total": 8, "attention": 0, "reason": None}
+    assert count(network.requires_grad_(False), IMAGE)["parameters"] == {"total": 0, "attention": 0, "reason": None}
