@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +17,7 @@ from foveate.study.reading import FORMAT, RUN
 from foveate.train.kinds import Data, kind_of
 from foveate.train.loader import Samples
 from foveate.train.recipe import Recipe
-from foveate.train.task import Row, Task
+from foveate.train.task import Row
 
 WORK = "foveate.study.work:carry_out"
 
@@ -116,11 +117,6 @@ def curves_of(history: Sequence[Row]) -> dict[str, list[float | None]]:
     return {name: [row.get(name) for row in history] for name in names}
 
 
-def watched_of(task: Task) -> tuple[str, str]:
-    """What says how good a network is, and whether more or less of it is better."""
-    return task.watched, task.better
-
-
 def _shifted(config: RunConfig, places: Mapping[str, str | None], data: Data) -> dict[str, Samples]:
     """Other test samples: a folder of them, and published corrupted ones, name by name and strength by strength."""
     from foveate.data import cifar_c, imagenet_c, shifted
@@ -130,7 +126,8 @@ def _shifted(config: RunConfig, places: Mapping[str, str | None], data: Data) ->
         found["shifted"] = shifted(path, data).test  # type: ignore[type-var]
     if config.look.published is not None and (path := places.get("published")):
         side = int(data.test[0][0].shape[1])
-        many = cifar_c(path, data.classes) if side == 32 else imagenet_c(path, data.classes, size=side)
+        arrays = (Path(path) / "labels.npy").is_file()
+        many = cifar_c(path, data.classes) if arrays else imagenet_c(path, data.classes, size=side)
         for name in many.corruptions:
             for strength in config.look.corruptions or (1, 2, 3, 4, 5):
                 found[f"published/{name}/{strength}"] = many.split(name, strength)

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,7 @@ def fit(
     loggers: Sequence[str] = ("tensorboard",),
     every: int = 200,
     progress: bool = False,
+    on_epoch: Callable[[list[Row]], None] | None = None,
 ) -> Fitted:
     """Train a task's network in place; it ends with its best weights, on the CPU, in evaluation mode.
 
@@ -79,6 +80,7 @@ def fit(
         loggers: Who is told: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, ``"trackio"``.
         every: Steps between two checkpoints.
         progress: Whether bars are shown.
+        on_epoch: Called at the end of every epoch, in the first process, with a row for each so far.
 
     Returns:
         The curves, and which epoch was best.
@@ -104,7 +106,14 @@ def fit(
     """
     folder = None if folder is None else Path(folder)
     last = _prepared(folder, task, resume)
-    task.on_epoch = None if folder is None else (lambda history: write_curves(folder / CURVES, history))
+
+    def told(history: list[Row]) -> None:
+        if folder is not None:
+            write_curves(folder / CURVES, history)
+        if on_epoch is not None:
+            on_epoch(history)
+
+    task.on_epoch = told
     recipe, network, (devices, nodes) = task.recipe, task.network, launched(devices, nodes)
     if recipe.sync_norms and (device == "cpu" or not torch.cuda.is_available()):
         raise FoveateError("sync_norms needs GPUs: PyTorch's batch norm over all processes runs on no other device")
