@@ -107,7 +107,11 @@ def test_two_results_of_one_run_are_refused(two: tuple[Path, Path], tmp_path: Pa
     [
         ("torch", "2.14.0", "torch was 2.15.0 in the first and 2.14.0 in the second"),
         ("foveate", "0.2.0", "foveate was 0.1.0 in the first and 0.2.0 in the second"),
-        ("code", "b" * 16, f"the sources of foveate was {'a' * 16} in the first and {'b' * 16} in the second"),
+        (
+            "code",
+            "b" * 16,
+            f"the fingerprint of foveate's sources was {'a' * 16} in the first and {'b' * 16} in the second",
+        ),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(name: str, value: str, said: str, tmp_path: Path) -> None:

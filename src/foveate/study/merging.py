@@ -176,7 +176,7 @@ def _check_machines(found: dict[str, tuple[Path, dict[str, Any]]]) -> list[str]:
     for name in EQUAL:
         if len(values.get(name, {})) > 1:
             (one, here), (two, there) = list(values[name].items())[:2]
-            what = "the sources of foveate" if name == "code" else name
+            what = "the fingerprint of foveate's sources" if name == "code" else name
             raise FoveateError(
                 f"runs of '{here}' and '{there}' cannot be compared: {what} was {one} in the first and {two} in the "
                 "second; carry one of them out again with what the other had"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from foveate.errors import MissingExtraError, OptionError
 from foveate.study.execution import Job, carry_out, estimate, part_of
 from foveate.study.execution.crew import crew_at, place_of
 from foveate.study.execution.estimating import Pace
-from foveate.study.execution.job import work_named
+from foveate.study.execution.job import Word, work_named
 from foveate.study.execution.where import Versions, host_hash, lives, this_process, where
+from foveate.study.execution.wire import receive, send
 from foveate.study.folder import Folder
 from foveate.study.progress import Silent
 from tests.support import toy
@@ -103,6 +105,19 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"foveate\[ray\]"):
         crew_at(place_of("ray"), toy.WORK, None, 0)
+
+
+def test_a_word_that_was_cut_off_is_no_word() -> None:
+    whole = io.BytesIO()
+    words = [Word("noted", "0" * 16, {"epoch": 1}), Word("done", "0" * 16, {"said": "two\nlines"}, b"\n{}\0")]
+    for word in words:
+        send(whole, word)
+    content = whole.getvalue()
+    first = content.index(b"\n") + 1
+    for length in range(len(content) + 1):
+        stream = io.BytesIO(content[:length])
+        heard = [receive(stream), receive(stream)]
+        assert heard == [words[0] if length >= first else None, words[1] if length == len(content) else None]
 
 
 def test_what_differs_is_said() -> None:

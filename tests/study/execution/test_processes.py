@@ -84,8 +84,9 @@ def check_finished_here(out: Path, book: Path, runs: int, seconds: float) -> Non
         assert not name.startswith(".")
     count = Counter(number for what, number, _ in ledger(book) if what == "begin")
     folder = Folder(out)
-    jobs = toy.study(book, runs, seconds=seconds)
-    with folder.alone():
+    jobs = toy.first_at_once(book, runs, seconds)
+    with folder.alone(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(toy.HASTE, "1")
         result = carry_out(jobs, folder, work=toy.WORK, reporter=Silent())
     after = Counter(number for what, number, _ in ledger(book) if what == "begin")
     assert [record["square"] for record in result.records] == [number**2 for number in range(runs)]
@@ -96,14 +97,14 @@ def check_finished_here(out: Path, book: Path, runs: int, seconds: float) -> Non
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     out, book = tmp_path / "out", tmp_path / "out.ledger"
-    process = driver(out, 4, 0.2, "1 process")
-    wait_for(lambda: len(ledger(book)) >= 3 and bool(list((out / "runs").glob("*.json"))))
+    process = driver(out, 4, 20.0, "1 process")
+    wait_for(lambda: len(ledger(book)) == 3 and bool(list((out / "runs").glob("*.json"))))
     workers = {pid for _, _, pid in ledger(book)}
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: all_gone(workers), 3)
+    wait_for(lambda: all_gone(workers), 5)  # in the middle of a run of 20 s
     assert process.pid not in workers
-    check_finished_here(out, book, 4, 0.2)
+    check_finished_here(out, book, 4, 20.0)
 
 
 @pytest.mark.slow
