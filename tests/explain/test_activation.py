@@ -135,8 +135,17 @@ def test_a_detector_is_asked_about_a_box():
     found = class_activation(network, x.expand(4, -1, -1, -1), targets, score=box_score)
     assert float(found.max()) > 0  # some of the map may speak against a box, and then nothing is left
     assert target_layer(network, x).startswith("backbone.fpn.inner_blocks")
-    with pytest.raises(FoveateError, match="nothing was found that it could be read from"):
-        class_activation(network, x, [(torch.tensor([0.0, 0, 1, 1]), 99)], score=box_score)
+    nowhere = class_activation(network, x, [(torch.tensor([0.0, 0, 1, 1]), 99)], score=box_score)
+    assert torch.equal(nowhere, torch.zeros(1, 64, 64))  # of what is not found, alone or among others
+
+
+def test_a_network_that_stops_gradients_is_told():
+    class Stops(Pooling):
+        def forward(self, x):
+            return self.fc(self.relu(self.conv(x)).mean((2, 3)).detach())
+
+    with pytest.raises(FoveateError, match="stops gradients on the way"):
+        class_activation(Stops(), images(1), [0], layer="conv")
 
 
 def test_what_cannot_work_is_refused_in_words(monkeypatch):
