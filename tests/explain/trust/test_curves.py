@@ -119,6 +119,7 @@ def test_the_blur_is_a_gaussian_of_a_tenth_of_the_shorter_side(size):
     np.testing.assert_allclose(blurred(image).numpy(), filtered[-1], rtol=0, atol=1e-13)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of NumPy, about grad-cam
 def test_road_is_that_of_grad_cam_where_no_values_are_equal(linear, monkeypatch):
     from pytorch_grad_cam.metrics import road as theirs
 

@@ -117,11 +117,13 @@ def ablate(
 
     A map whose mean does as well is *a learned constant*: the interval of the change lies within the margin. It
     *depends on its input* where the measure falls and the interval excludes zero, and is *better as a constant* where
-    it rises so. Otherwise it is *undecided*: too few images. Of a network that is no better than chance nothing can fall,
-    and the verdict says nothing: look at the base first. The means are gathered in one pass with all maps as
-    they are, of relations as :class:`~foveate.explain.trust.means.MeanMap` says; then follows a pass for each place and
-    one for all together. The intervals of the places hold all at once, so that many places do not make a verdict by
-    chance. The network is in evaluation mode meanwhile and afterwards as it was.
+    it rises so. Otherwise it is *undecided*: too few images. Of a network that is no better than chance nothing can
+    fall, and the verdict says nothing: look at the base first.
+
+    The means are gathered in one pass with all maps as they are, of relations as
+    :class:`~foveate.explain.trust.means.MeanMap` says; then follows a pass for each place and one for all together. The
+    intervals of the places hold all at once, so that many places do not make a verdict by chance. The network is in
+    evaluation mode meanwhile and afterwards as it was.
 
     Args:
         network: With attention, attached, its own, or of a library that foveate knows.
