@@ -73,9 +73,11 @@ def test_frozen_networks_have_the_same_maps_and_nothing_is_left_behind():
     assert x.grad is None
     assert not x.requires_grad
     assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
-    with pytest.raises(ZeroDivisionError):
+    # while the error is looked at, what raised it is not collected: hooks must be taken off by name
+    with pytest.raises(ZeroDivisionError) as caught:
         class_activation(network, x, [0, 1, 2], score=lambda *_: 1 / 0)
     assert not any(module._forward_hooks for module in network.modules())
+    assert caught.traceback
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "scorecam"])
@@ -98,6 +100,11 @@ def test_compiled_and_wrapped_networks_have_the_same_maps():
 )
 def test_the_last_map_before_pooling_is_found(name, layer):
     assert target_layer(hosts.build(name, classes=3).eval(), torch.zeros(1, 3, 64, 64)) == layer
+
+
+def test_what_a_network_pools_to_is_not_looked_at():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 2))
+    assert target_layer(network, torch.zeros(1, 3, 16, 16)) == "0"
 
 
 @pytest.mark.parametrize(("name", "layer"), [("Unet", "encoder.layer4"), ("PSPNet", "decoder")])
@@ -128,8 +135,17 @@ def test_a_detector_is_asked_about_a_box():
     found = class_activation(network, x.expand(4, -1, -1, -1), targets, score=box_score)
     assert float(found.max()) > 0  # some of the map may speak against a box, and then nothing is left
     assert target_layer(network, x).startswith("backbone.fpn.inner_blocks")
-    with pytest.raises(FoveateError, match="nothing was found that it could be read from"):
-        class_activation(network, x, [(torch.tensor([0.0, 0, 1, 1]), 99)], score=box_score)
+    nowhere = class_activation(network, x, [(torch.tensor([0.0, 0, 1, 1]), 99)], score=box_score)
+    assert torch.equal(nowhere, torch.zeros(1, 64, 64))  # of what is not found, alone or among others
+
+
+def test_a_network_that_stops_gradients_is_told():
+    class Stops(Pooling):
+        def forward(self, x):
+            return self.fc(self.relu(self.conv(x)).mean((2, 3)).detach())
+
+    with pytest.raises(FoveateError, match="stops gradients on the way"):
+        class_activation(Stops(), images(1), [0], layer="conv")
 
 
 def test_what_cannot_work_is_refused_in_words(monkeypatch):

@@ -144,7 +144,8 @@ def box_score(answer: Detection, target: tuple[Float[Tensor, " 4"], int]) -> Flo
     box, label = target
     hits = (answer["labels"] == label) & (overlaps(answer["boxes"], box.to(answer["boxes"])) >= OVERLAP)
     scores = answer["scores"][hits]
-    return scores.max() if len(scores) else answer["scores"].new_zeros(())
+    # nothing found has no evidence, which is a gradient of zero and not none
+    return scores.max() if len(scores) else 0.0 * answer["scores"].sum()
 
 
 def overlaps(boxes: Float[Tensor, "n 4"], box: Float[Tensor, " 4"]) -> Float[Tensor, " n"]:

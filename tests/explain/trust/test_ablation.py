@@ -142,6 +142,16 @@ def test_constant_relations_of_channels_mix_channels():
     torch.testing.assert_close(mixed, torch.einsum("st,bshw->bthw", weights, value), rtol=1e-5, atol=1e-6)
 
 
+def test_intervals_of_places_hold_all_at_once():
+    network, x = attended("se"), images(4)
+    with torch.no_grad():
+        y = network(x).argmax(1).tolist()
+    found = ablate(network, [(x, y)], score=lambda answer, target: answer.new_ones(()))
+    # nothing changes: the intervals are those of an event that four images did not show
+    assert found.together.effect.high == pytest.approx(1 - 0.05 ** (1 / 4))
+    assert [one.effect.high for one in found.places] == pytest.approx([1 - (0.05 / 3) ** (1 / 4)] * 3)
+
+
 def test_the_network_is_as_it_was_even_after_an_error():
     network = attended("cbam").train()
     x = images(4)

@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from foveate.errors import FoveateError, OptionError
+from foveate.explain.heat import spread
 from foveate.explain.trust import fills
 from foveate.explain.trust.curves import deletion, insertion, ordered, road
 from foveate.explain.trust.fills import blurred
@@ -96,10 +97,10 @@ def test_equal_values_favour_no_corner_and_come_in_one_order():
 
 
 def test_a_coarse_map_lies_over_the_image_with_half_pixel_centres(linear):
-    """A map of two rows on five: the upper cell's ranks come first, and rows within a cell in their order."""
-    image = drawn(1, 2, 5, 4, seed=3)
-    coarse = torch.tensor([[[1.0], [0.0]]])
+    image, coarse = drawn(1, 2, 5, 4, seed=3), torch.tensor([[[1.0], [0.0]]])
+    # the middle of row i lies at (i + 0.5) * 2 / 5 - 0.5 between the two cells: -0.3, 0.1, 0.5, 0.9, 1.3
     rows = torch.tensor([1.0, 0.9, 0.5, 0.1, 0.0]).reshape(1, 5, 1).expand(1, 5, 4)
+    torch.testing.assert_close(spread(coarse, (5, 4)), rows)
     one, other = (deletion(linear, image, [1], heat, baseline="mean", score=value).scores for heat in (coarse, rows))
     assert torch.equal(one, other)
 
@@ -118,6 +119,7 @@ def test_the_blur_is_a_gaussian_of_a_tenth_of_the_shorter_side(size):
     np.testing.assert_allclose(blurred(image).numpy(), filtered[-1], rtol=0, atol=1e-13)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of NumPy, about grad-cam
 def test_road_is_that_of_grad_cam_where_no_values_are_equal(linear, monkeypatch):
     from pytorch_grad_cam.metrics import road as theirs
 

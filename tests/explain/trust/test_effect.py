@@ -14,6 +14,9 @@ def test_the_interval_is_students():
     low, high = stats.ttest_1samp(VALUES, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
     assert paired(VALUES, [0.0] * 6) == found
+    five = effect(VALUES, together=5)
+    low, high = stats.ttest_1samp(VALUES, 0).confidence_interval(0.99)
+    assert (five.low, five.high) == pytest.approx((low, high), rel=1e-12)
 
 
 def test_where_nothing_varies_the_interval_is_that_of_what_was_not_seen():

@@ -108,8 +108,8 @@ def _maps(
         if "does not require grad" not in str(error) and "does not have a grad_fn" not in str(error):
             raise
         raise FoveateError(
-            f"the score has no gradient with respect to '{path}': nothing was found that it could be read from, or the "
-            "network stops gradients on the way"
+            f"the score has no gradient with respect to '{path}': the network stops gradients on the way; name a layer "
+            "behind that with layer="
         ) from error
     finally:
         cam.activations_and_grads.release()

@@ -117,9 +117,13 @@ def ablate(
 
     A map whose mean does as well is *a learned constant*: the interval of the change lies within the margin. It
     *depends on its input* where the measure falls and the interval excludes zero, and is *better as a constant* where
-    it rises so. Otherwise it is *undecided*: too few images. The means are gathered in one pass with all maps as
-    they are, of relations as :class:`~foveate.explain.trust.means.MeanMap` says; then follows a pass for each place and
-    one for all together. The network is in evaluation mode meanwhile and afterwards as it was.
+    it rises so. Otherwise it is *undecided*: too few images. Of a network that is no better than chance nothing can
+    fall, and the verdict says nothing: look at the base first.
+
+    The means are gathered in one pass with all maps as they are, of relations as
+    :class:`~foveate.explain.trust.means.MeanMap` says; then follows a pass for each place and one for all together. The
+    intervals of the places hold all at once, so that many places do not make a verdict by chance. The network is in
+    evaluation mode meanwhile and afterwards as it was.
 
     Args:
         network: With attention, attached, its own, or of a library that foveate knows.
@@ -161,19 +165,21 @@ def ablate(
         if not means:
             raise FoveateError("no attention ran: all attachments are disabled, or there was no image")
 
-        def replaced(names: tuple[MapName, ...]) -> Replaced:
+        places = list(dict.fromkeys(name.place for name in means)) if each else []
+
+        def replaced(names: tuple[MapName, ...], together: int = 1) -> Replaced:
             with replaced_maps(quiet, means, names):
                 values = _values(quiet, batches, score)
-            change = paired(values, base)
+            change = paired(values, base, together=together)
             shared = any(means[name].shared for name in names)
             return Replaced(names, change, _verdict(change, margin), shared, tuple(values))
 
         together = replaced(tuple(means))
-        places = list(dict.fromkeys(name.place for name in means)) if each else []
         if len(places) == 1:
             separate = [together]
         else:
-            separate = [replaced(tuple(name for name in means if name.place == place)) for place in places]
+            parts = [tuple(name for name in means if name.place == place) for place in places]
+            separate = [replaced(names, len(places)) for names in parts]
         return Ablation(measure, margin, effect(base), tuple(separate), together, tuple(unseen(quiet)))
 
 

@@ -64,12 +64,13 @@ class Effect:
         return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
-def effect(values: Sequence[float], *, most: float = 1.0) -> Effect:
+def effect(values: Sequence[float], *, most: float = 1.0, together: int = 1) -> Effect:
     """The mean of values of independent images, or of differences between two values of each.
 
     Args:
         values: One an image.
         most: The largest that a value can be.
+        together: Of how many intervals this is one that all hold at once in 95 % of cases (Bonferroni).
 
     Raises:
         FoveateError: If there is none, or one is not a finite number.
@@ -86,16 +87,16 @@ def effect(values: Sequence[float], *, most: float = 1.0) -> Effect:
         raise FoveateError("there is no image to take a mean over")
     if not all(math.isfinite(value) for value in values):
         raise FoveateError("there is no mean of values that are not finite numbers")
-    count = len(values)
+    count, miss = len(values), (1 - CONFIDENCE) / together
     mean = math.fsum(values) / count
     if len(set(values)) == 1:
-        half = most * (1 - (1 - CONFIDENCE) ** (1 / count))
+        half = most * (1 - miss ** (1 / count))
     else:
-        half = _quantile(count - 1) * statistics.stdev(values) / math.sqrt(count)
+        half = _quantile(count - 1, miss) * statistics.stdev(values) / math.sqrt(count)
     return Effect(mean, mean - half, mean + half, count)
 
 
-def paired(values: Sequence[float], others: Sequence[float], *, most: float = 1.0) -> Effect:
+def paired(values: Sequence[float], others: Sequence[float], *, most: float = 1.0, together: int = 1) -> Effect:
     """The mean difference between two values of each image.
 
     Example:
@@ -104,12 +105,12 @@ def paired(values: Sequence[float], others: Sequence[float], *, most: float = 1.
     """
     if len(values) != len(others):
         raise FoveateError(f"{len(values)} values and {len(others)} do not pair")
-    return effect([value - other for value, other in zip(values, others, strict=True)], most=most)
+    return effect([value - other for value, other in zip(values, others, strict=True)], most=most, together=together)
 
 
-def _quantile(degrees: int) -> float:
+def _quantile(degrees: int, miss: float) -> float:
     try:
         from scipy.stats import t
     except ImportError as error:
         raise MissingExtraError("scipy", "explain") from error
-    return float(t.ppf((1 + CONFIDENCE) / 2, degrees))
+    return float(t.ppf(1 - miss / 2, degrees))
