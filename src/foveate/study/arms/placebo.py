@@ -6,8 +6,8 @@ position by position, instead of from the map before it. What is left of its gai
 parameters, to a learned constant gate, to a longer path for the gradient.
 
 Norms on the way from the running mean to the weights neither look at the batch, which would all be alike, nor keep
-statistics: they scale and shift alone. An affinity keeps its reach and relates positions by what is usual there; uniform
-weights, the simplest case of that, would also take away what it learns about places.
+statistics: they scale and shift alone. An affinity keeps its reach and relates positions by what is usual there;
+uniform weights, the simplest case of that, would also take away what it learns about places.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Constant(Map):
         super().__init__(*axes)
         self.register_buffer("mean", torch.zeros_like(like[:1]))
 
-    def forward(self, weights: Tensor) -> Tensor:
+    def forward(self, weights: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same weights for every sample."""
         if self.training:
             now = weights.mean(0, keepdim=True)
@@ -138,7 +138,7 @@ def make_placebo(network: nn.Module, *example: Any) -> nn.Module:
                 f"{type(owner).__name__} relates positions inside a convolution's place: it has no placebo"
             )
         constant = _Constant(point.axes, weights).train(point.training)
-        owner.get_submodule(name.rpartition(".")[0])._modules[name.rpartition(".")[2]] = constant
+        setattr(owner.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], constant)
     return network
 
 
