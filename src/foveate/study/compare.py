@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from foveate.data import ImageClassification
-from foveate.errors import MissingExtraError
-from foveate.measure import Conditions
+from foveate.errors import FoveateError, MissingExtraError
 from foveate.registry import Spec
-from foveate.study.cost import ROUNDS, measure_cost
-from foveate.study.design import DEFAULT_ATTENTION, Study
+from foveate.study.design import BASELINE, DEFAULT_ATTENTION, Arm, RunConfig, Study, digest
+from foveate.study.execution import Job, UnfinishedError, carry_out, part_of
 from foveate.study.folder import Folder
-from foveate.study.plan import prepare, rules
+from foveate.study.plan import Asked, Prepared, prepare, rules
 from foveate.study.progress import Reporter, Silent
-from foveate.study.reading import FORMAT
-from foveate.study.rows import Comparison, notes_on, rows_of
-from foveate.study.run import Material, run_all
+from foveate.study.reading import FORMAT, read_json
+from foveate.study.rows import Comparison, Row, scores_of
+from foveate.study.work import WORK, job_of
+from foveate.train.kinds import Data
 
-QUICK_ROUNDS = 40
 _PACKAGES = {
     "pytorch_lightning": "pytorch-lightning",
     "torchmetrics": "torchmetrics",
@@ -30,146 +29,294 @@ _PACKAGES = {
     "jinja2": "jinja2",
     "filelock": "filelock",
 }
+Records = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what a study is carried out; it changes no number.
+
+    Attributes:
+        on: As :func:`foveate.study.execution.carry_out` takes it: ``"here"``, ``"3 processes"``, ``"ray"``, ….
+        part: This machine's share of the runs, as ``"2/3"``; the folders are merged afterwards. No table is made.
+        costs: ``"quick"``: counts and one latency; ``"full"``: batches, layouts, training, memory, energy, export.
+        compiled: Whether networks are timed compiled as well.
+    """
+
+    on: str = "here"
+    part: str | None = None
+    costs: str = "quick"
+    compiled: bool = False
 
 
 def compare(
-    data: str | Path | ImageClassification | None = None,
-    host: str = "foveate/resnet8",
+    data: str | Path | Data | None = None,
+    host: str | None = None,
     weights: str | Path | None = "auto",
     attention: Sequence[str | Spec] = DEFAULT_ATTENTION,
     seeds: int = 3,
     *,
-    at: str | None = None,
-    start: str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    image_size: int | None = None,
-    train_images: int | None = None,
-    quick: bool = False,
-    device: str | None = None,
+    work: str = "classification",
+    asked: Asked | None = None,
+    means: Means | None = None,
     out: str | Path = "foveate-compare",
     progress: Reporter | None = None,
 ) -> Comparison:
-    """Compare attention mechanisms with the network as it is, on images, honestly.
+    """Compare attention mechanisms with the network as it is, honestly.
 
     Every arm is trained with the same budget and the same seeds. Each run is a file in ``out``, named by its
     configuration: kill it at any moment and call it again, and no finished run is lost or repeated.
 
     Args:
-        data: A folder of images, or images already read; ``None`` is the embedded sample.
-        host: The network, as in :func:`foveate.hosts.build`.
+        data: Where the samples are, or samples already read; ``None`` for the embedded ones.
+        host: The network; the usual one for the work, if ``None``.
         weights: ``"auto"`` starts networks of ours at random and all others from published weights; ``None`` starts
             at random; anything else as in :func:`foveate.hosts.build`.
         attention: The mechanisms, each perhaps with options.
-        seeds: Runs of each arm.
-        at: Where, as in :func:`foveate.attach` and :func:`foveate.replace`; where a mechanism of its protocol usually
-            acts, if ``None``: residual joins, skips, convolutions.
-        start: How attention starts: ``"paper"`` by default in a random network, ``"identity"`` in a trained one.
-        epochs: Passes over the training images.
-        batch_size: Images a step.
-        learning_rate: The highest learning rate, the same for all.
-        image_size: Height and width of a folder's images.
-        train_images: Learn from so many images only.
-        quick: Fewer images and epochs, for a first look.
-        device: ``"cpu"`` or ``"cuda"``; by default a GPU if there is one.
+        seeds: Runs of each arm; with ``asked.sequential`` at most.
+        work: ``"classification"``, ``"segmentation"``, ``"detection"`` or ``"medical"``.
+        asked: What else was asked for: controls, learning rates, fractions, corruptions, ….
+        means: With what it is carried out.
         out: The folder for the results.
         progress: Who wants to know how far it is.
 
     Returns:
-        The rows of the table, with the path of the report.
+        The verdicts and the rows of the table, with the path of the report.
 
     Raises:
         OptionError: If something that was asked for does not exist or cannot work.
-        DataError: If the images cannot be used.
-        FoveateError: If another process works on the folder, or it cannot be written to.
+        DataError: If the samples cannot be used.
+        FoveateError: If another process works on the folder, it cannot be written to, or runs of the baseline could
+            not be finished.
         MissingExtraError: If a package of the extra ``compare`` is not installed.
         KeyboardInterrupt: If a person interrupts it, with a sentence that says how to go on.
 
     Example:
         >>> from tempfile import TemporaryDirectory
+        >>> little = Asked(settings={"epochs": 1}, train_samples=64)
         >>> with TemporaryDirectory() as folder:
-        ...     comparison = compare(attention=("se",), seeds=1, epochs=1, train_images=64, out=folder)
-        >>> [row.arm for row in comparison.rows]
-        ['baseline', 'squeeze_excite']
+        ...     comparison = compare(attention=("se",), seeds=1, asked=little, out=folder)
+        >>> [row.arm for row in comparison.rows], comparison.rows[1].verdict["word"]
+        (['baseline', 'squeeze_excite'], 'underpowered')
     """
-    _check_packages()
-    reporter = progress or Silent()
-    study, material = prepare(
-        data,
-        host,
-        weights,
-        tuple(attention),
-        seeds,
-        at=at,
-        start=start,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        image_size=image_size,
-        train_images=train_images,
-        quick=quick,
-        device=device,
-    )
+    check_packages()
+    reporter, means = progress or Silent(), means or Means()
+    prepared = prepare(data, host, weights, tuple(attention), seeds, work=work, asked=asked)
     folder = Folder(Path(out))
     with folder.alone():
+        return _Course(prepared, folder, reporter, means).follow()
+
+
+class _Course:
+    """A study from its first run to its report."""
+
+    def __init__(self, prepared: Prepared, folder: Folder, reporter: Reporter, means: Means) -> None:
+        self.prepared, self.folder, self.reporter, self.means = prepared, folder, reporter, means
+        self.study = prepared.study
+        self.notes: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.tuned: dict[str, Any] = {}
+
+    def follow(self) -> Comparison:
+        """Run whatever is not finished yet, and say what it comes to."""
+        if self.study.rates:
+            self._tune()
+        self._write_down()
+        if self.study.sequential:
+            records, judged = self._seed_by_seed()
+        else:
+            records, judged = self._carry(self._jobs(self.study.runs(), "main", maps=True)), None
+        parts = self._carry(self._jobs(((arm, config) for arm, _, config in self.study.curve()), "fraction"))
+        return self._conclude([*records.values()], [*parts.values()], judged)
+
+    # runs
+
+    def _jobs(self, runs: Any, stage: str, *, maps: bool = False) -> list[Job]:
+        first, places = self.study.seeds[0], self.prepared.places
+        return [
+            job_of(config, arm.name, stage=stage, places=places, maps=maps and config.seed == first)
+            for arm, config in runs
+        ]
+
+    def _carry(self, jobs: Sequence[Job]) -> Records:
+        """The finished runs by key; why others could not be finished is written down."""
+        if self.means.part is not None:
+            jobs = part_of(jobs, self.means.part)
+        if not jobs:
+            return {}
         try:
-            folder.open_study(_described(study, material, quick))
-            records, interrupted = run_all(study, material, folder, reporter)
-            reporter.stage("measuring cost")
-            cost = measure_cost(study, material, QUICK_ROUNDS if quick else ROUNDS)
-            folder.write("cost.json", cost)
-            comparison = Comparison(
-                rows=rows_of(study, records, cost),
-                notes=tuple(notes_on(study, material, records, quick)),
-                interrupted=tuple(interrupted),
-                conditions=Conditions.here(study.base.device).as_dict(),
-                quick=quick,
-                results=folder.path,
-                report=folder.path / "report.html",
-            )
-            folder.write("comparison.json", comparison.as_dict())
-            reporter.stage("writing the report")
-            from foveate.study import report
+            carried = carry_out(jobs, self.folder, work=WORK, reporter=self.reporter, on=self.means.on)
+        except UnfinishedError as error:
+            arms = {job.key: job.payload["arm"] for job in jobs}
+            if all(arms[key] == BASELINE for key in error.failed) or not error.finished:
+                raise
+            for key, why in error.failed.items():
+                if arms[key] == BASELINE:
+                    raise
+                self.failed.setdefault(arms[key], why)
+            return {job.key: error.finished[job.key] for job in jobs if job.key in error.finished}
+        self.notes += carried.notes
+        return {job.key: record for job, record in zip(jobs, carried.records, strict=True)}
 
-            report.write(folder.path)
-        except KeyboardInterrupt:
-            done = sum(folder.finished(config.key, maps=False)[0] is not None for _, config in study.runs())
-            total = len(study.arms) * len(study.seeds)
-            raise KeyboardInterrupt(
-                f"interrupted: {done} of {total} runs are finished and kept in '{folder.path}'; the same command "
-                "goes on from there"
-            ) from None
-    return comparison
+    def _tune(self) -> None:
+        from foveate.study.tuning import chosen_rates
+
+        jobs = self._jobs(((arm, config) for arm, _, config in self.study.tuning()), "tuning")
+        self._write_down(only=jobs)
+        try:
+            records = [*self._carry(jobs).values()]
+        except UnfinishedError as error:
+            records = [*error.finished.values()]
+        chosen, self.tuned = chosen_rates(self.study, records, self.prepared.metric[1])
+        self.failed.clear()  # a rate at which an arm cannot be trained is not the one that is chosen
+        missing = [arm.name for arm in self.study.arms if arm.name not in chosen]
+        if BASELINE in missing:
+            raise FoveateError("the baseline could not be trained at any of the learning rates: choose smaller ones")
+        self.failed |= dict.fromkeys(missing, "it could not be trained at any of the learning rates")
+        arms = tuple(arm for arm in self.study.arms if arm.name not in missing)
+        self.study = replace(self.study, chosen=chosen, arms=arms)
+
+    def _seed_by_seed(self) -> tuple[Records, Mapping[str, Any]]:
+        """Seeds are added until every arm is decided or the budget is spent."""
+        from foveate.study.statistics.sequential import GroupSequential
+
+        metric, better = self.prepared.metric
+        names = [arm.name for arm in self.study.compared]
+        looking = GroupSequential(names, len(self.study.seeds), alpha=self.study.alpha, better=_way(better))
+        records: Records = {}
+        for seed in self.study.seeds:
+            still = {name for name in looking.open if name not in self.failed}
+            if not still:
+                break
+            arms = [arm for arm in self.study.arms if arm.role in ("baseline", "larger") or _of(arm) in still]
+            runs = ((arm, self.study.config(arm, seed)) for arm in arms)
+            found = self._carry(self._jobs(runs, "main", maps=True))
+            records |= found
+            scores = {run["arm"]: scores_of([run], metric)[0] for run in found.values()}
+            told = {name: scores[name] - scores[BASELINE] for name in still if name in scores}
+            if told:
+                looking.tell(told)
+        if self.failed:  # its verdicts would be of unequal numbers of seeds
+            return records, {}
+        return records, looking.verdicts(relevant=self.study.relevant)
+
+    # files
+
+    def _write_down(self, only: Sequence[Job] | None = None) -> None:
+        study = self.study
+        jobs = [
+            *self._jobs(((arm, config) for arm, _, config in study.tuning()), "tuning"),
+            *self._jobs(study.runs(), "main"),
+            *self._jobs(((arm, config) for arm, _, config in study.curve()), "fraction"),
+        ]
+        self.folder.open_study(described(self.prepared, study, only or jobs))
+
+    def _conclude(self, records: list[Any], parts: list[Any], judged: Mapping[str, Any] | None) -> Comparison:
+        from foveate.study import report
+        from foveate.study.conclusion import conclude
+
+        if self.means.part is not None:
+            raise PartFinished(len(records) + len(parts), self.folder.path)
+        costs = self._costs()
+        comparison = conclude(
+            replace(self.prepared, study=self.study), records, parts, costs,
+            judged=judged, failed=self.failed, tuned=self.tuned, interrupted=self.notes, out=self.folder.path,
+        )  # fmt: skip
+        self.folder.write("comparison.json", comparison.as_dict())
+        self.reporter.stage("writing the report")
+        report.write(self.folder.path)
+        return comparison
+
+    def _costs(self) -> dict[str, Any]:
+        """Measured once for the same arms: timing takes minutes where all of it is asked for."""
+        from foveate.study.pricing import price
+
+        wanted = {
+            "arms": [arm.name for arm in self.study.arms],
+            "costs": self.means.costs,
+            "compiled": self.means.compiled,
+            "base": digest(self.study.shared()),
+        }
+        before = read_json(self.folder.path / "cost.json")
+        if before is not None and before.get("of") == wanted:
+            return before
+        self.reporter.stage("measuring cost")
+        quick = self.means.costs == "quick"
+        costs = price(self.prepared, self.study, quick=quick, compiled=self.means.compiled, reporter=self.reporter)
+        costs = {"of": wanted, **costs}
+        self.folder.write("cost.json", costs)
+        return costs
 
 
-def _check_packages() -> None:
+class PartFinished(FoveateError):  # noqa: N818 (what it says is no error)
+    """This machine's share of the runs is finished, and there is no table yet."""
+
+    def __init__(self, runs: int, path: Path) -> None:
+        super().__init__(
+            f"this machine's share, {runs} runs, is finished in '{path}': merge the folders with `foveate study merge`, "
+            "and resume there for the table"
+        )
+
+
+def check_packages() -> None:
     """Say what is missing before an hour of training, not after."""
     for module, package in _PACKAGES.items():
         if find_spec(module) is None:
             raise MissingExtraError(package, "compare")
 
 
-def _described(study: Study, material: Material, quick: bool) -> dict[str, Any]:
-    data = material.data
+def described(prepared: Prepared, study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
+    """A study in plain values: what it asks, of what, by which rules, and the keys of its runs."""
+    data, base = prepared.data, study.base
     return {
         "format": FORMAT,
         "kind": "foveate study",
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": quick,
+        "quick": prepared.quick,
+        "work": base.work,
+        "metric": {"name": prepared.metric[0], "better": prepared.metric[1]},
         "arms": [arm.as_dict() for arm in study.arms],
         "seeds": list(study.seeds),
+        "rates": list(study.rates),
+        "tuning_seeds": list(study.tuning_seeds),
+        "fractions": list(study.fractions),
+        "sequential": study.sequential,
+        "relevant": study.relevant,
+        "alpha": study.alpha,
         "shared": study.shared(),
+        "places": dict(prepared.places),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
-            "train": study.base.train_images,
-            "validation": len(data.validation),
-            "test": len(data.test),
-            "shape": list(data.shape),
+            "train": base.counts[0],
+            "validation": base.counts[1],
+            "test": base.counts[2],
             "report": "\n".join(data.report.lines()),
         },
         "rules": rules(study),
-        "runs": [{"arm": arm.name, "seed": config.seed, "key": config.key} for arm, config in study.runs()],
+        "runs": [_entry(job) for job in jobs],
     }
+
+
+def _entry(job: Job) -> dict[str, Any]:
+    config = RunConfig.of(job.payload["config"])
+    return {
+        "arm": job.payload["arm"],
+        "seed": config.seed,
+        "stage": job.payload["stage"],
+        "label": job.label,
+        "key": job.key,
+    }
+
+
+def _of(arm: Arm) -> str:
+    """The mechanism that an arm is about."""
+    return arm.against or arm.name
+
+
+def _way(better: str) -> Any:
+    return "max" if better == "max" else "min"
+
+
+__all__ = ["Comparison", "Means", "PartFinished", "Row", "compare"]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.explain import AttentionMap, record
+from foveate.study.design import RunConfig
 from foveate.study.folder import maps_bytes
 from foveate.study.reading import FORMAT
-from foveate.study.training.batches import Labelled, stacked
+from foveate.train.kinds import Data, kind_of
+from foveate.train.looking import look_of
+from foveate.train.task import Task
 
-MOST = 8
+MOST, PICTURED = 8, 4
 WEIGHED = (("kernel",), ("tap",), ("in",), ("out",))
 RULE = f"the first test image of each class, classes in order, at most {MOST}; chosen before anything was trained"
 
@@ -30,51 +34,80 @@ def chosen(labels: Int64[Tensor, " n"]) -> list[int]:
     return [int((labels == label).nonzero()[0]) for label in labels.unique()[:MOST]]
 
 
-def capture(
-    network: nn.Module, pixels: nn.Module, test: Labelled, *, key: str, arm: str, seed: int, attended: bool
-) -> bytes:
+def capture(task: Task, data: Data, *, key: str, arm: str, config: RunConfig) -> bytes:
     """Run the chosen images through a trained network and write down what its attention held.
 
+    Of classification the maps themselves are kept; of other work a picture of what was said of each image, and one of
+    what attention did to its positions.
+
     Args:
-        network: The network, on the CPU.
-        pixels: From bytes to what the network expects.
-        test: The test images.
+        task: With its trained network, on the CPU.
+        data: Its samples.
         key: Of the run.
         arm: Of the run.
-        seed: Of the run.
-        attended: Whether the network has attention; the baseline has none.
+        config: Of the run.
 
     Returns:
         A safetensors file.
     """
-    indices = chosen(test.labels)
-    images = stacked(test, indices)
-    tensors: dict[str, Tensor] = {
-        "images": images,
-        "labels": test.labels[indices],
-        "indices": torch.tensor(indices),
-    }
-    entries: list[dict[str, Any]] = []
-    network.eval()
+    task.network.eval()
+    attended = config.role in ("attention", "placebo")
     with torch.no_grad():
-        if attended:
-            with record(network) as maps:
-                logits = network(pixels(images))
-            found = [*_written(maps), *_emphasis(maps.emphasis)]
-            tensors |= {entry["tensor"]: values for entry, values in found}
-            entries = [entry for entry, _ in found]
+        if task.kind == "classification":
+            tensors, entries, rule = _classified(task, data, attended=attended)
         else:
-            logits = network(pixels(images))
-    tensors["predictions"] = logits.argmax(1)
+            tensors, entries, rule = _pictured(task, data, config, attended=attended)
     metadata = {
         "format": str(FORMAT),
         "key": key,
         "arm": arm,
-        "seed": str(seed),
-        "rule": RULE,
+        "seed": str(config.seed),
+        "rule": rule,
         "maps": json.dumps(entries),
     }
     return maps_bytes(tensors, metadata)
+
+
+def _classified(task: Any, data: Any, *, attended: bool) -> tuple[dict[str, Tensor], list[dict[str, Any]], str]:
+    indices = chosen(data.test.labels)
+    images = torch.stack([data.test[index][0] for index in indices])
+    tensors: dict[str, Tensor] = {
+        "images": images,
+        "labels": data.test.labels[indices],
+        "indices": torch.tensor(indices),
+    }
+    entries: list[dict[str, Any]] = []
+    if attended:
+        with record(task.network) as maps:
+            logits = task(images)
+        found = [*_written(maps), *_emphasis(maps.emphasis)]
+        tensors |= {entry["tensor"]: values for entry, values in found}
+        entries = [entry for entry, _ in found]
+    else:
+        logits = task(images)
+    tensors["predictions"] = logits.argmax(1)
+    return tensors, entries, RULE
+
+
+def _pictured(
+    task: Task, data: Data, config: RunConfig, *, attended: bool
+) -> tuple[dict[str, Tensor], list[dict[str, Any]], str]:
+    kind = kind_of(config.work)
+    options = kind.options(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.options.items()})
+    count = min(PICTURED, len(data.test))
+    tensors: dict[str, Tensor] = {}
+    for number in range(count):
+        image = data.test[number][0]
+        with record(task.network) if attended else nullcontext() as maps:
+            said = kind.say(task.network, image, data.classes, options)
+        tensors[f"picture/{number}"] = said.picture
+        look = said.look
+        if look is None and maps is not None:
+            look = look_of(maps, kind.shown_place, said.merge)
+        if look is not None and look.heat.ndim == 2:
+            tensors[f"heat/{number}"] = look.heat.float()
+            tensors[f"seen/{number}"] = said.picture if said.seen is None else said.seen
+    return tensors, [], f"the first {count} test images; chosen before anything was trained"
 
 
 def _written(maps: Any) -> Iterator[tuple[dict[str, Any], Tensor]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.attention import maps_of
 from foveate.data.corruptions import CORRUPTIONS, Corrupted
 from foveate.data.corruptions.corrupted import unfit
 from foveate.study.calibration import scaled_calibration
@@ -54,6 +55,8 @@ def outcome_of(
             found["calibration"] = asdict(scaled_calibration(pairs[0], pairs[1]))
     if look.corruptions:
         found["corruptions"] = corrupted_of(task, Spread(data.test, look.corrupted), look.corruptions)
+    if look.focus and task.kind == "classification":
+        found["focus"] = focus_of(task, data, look.focus)
     found["shifted"] = {name: looked(task, samples)[0] for name, samples in shifted.items()}
     return found
 
@@ -82,9 +85,39 @@ def corrupted_of(task: Task, samples: Samples, strengths: Sequence[int]) -> dict
         return {}
     return {
         name: {
-            str(strength): looked(task, Corrupted(samples, name, strength))[0].get(task.watched) for strength in strengths
+            str(strength): looked(task, Corrupted(samples, name, strength))[0].get(task.watched)
+            for strength in strengths
         }
         for name in CORRUPTIONS
+    }
+
+
+def focus_of(task: Any, data: Data, count: int) -> dict[str, dict[str, float | None]]:
+    """Whether the answer hangs on what maps mark: areas of insertion and deletion curves, means over some test images.
+
+    Attention's own map is measured where there is attention, and Grad-CAM's of the same network beside it; the image's
+    middle and no order at all are what every map has to beat.
+    """
+    from foveate.explain import record
+    from foveate.explain.activation import class_activation
+    from foveate.explain.heat import heat
+    from foveate.explain.trust.faithful import faithful
+
+    some = Spread(data.test, count)
+    pairs = [some[index] for index in range(len(some))]
+    images = task.normalise(torch.stack([pixels for pixels, _ in pairs]))
+    targets = [int(label) for _, label in pairs]
+    network = task.network.eval()
+    maps: dict[str, Tensor] = {"Grad-CAM": class_activation(network, images, targets)}
+    if maps_of(network):
+        with torch.no_grad(), record(network) as recording:
+            network(images)
+        if recording.emphasis:
+            maps["attention"] = heat(recording)
+    found = faithful(network, images, targets, maps, steps=10, with_road=False)
+    return {
+        which: {measure: found.mean(which, measure).mean for measure in measures}
+        for which, measures in found.values.items()
     }
 
 

@@ -277,9 +277,7 @@ def _start(start: str | None, source: str | Path | None) -> str:
     return start
 
 
-def _data(
-    kind: Kind[Any], data: str | Path | Data | None, host: str, chosen: Mapping[str, Any]
-) -> tuple[Data, Any]:
+def _data(kind: Kind[Any], data: str | Path | Data | None, host: str, chosen: Mapping[str, Any]) -> tuple[Data, Any]:
     """The samples, and the options of the work with everything settled."""
     known = [one.name for one in fields(kind.options)]
     for name in chosen:
@@ -287,7 +285,9 @@ def _data(
             raise OptionError(f"{kind.name} has no option '{name}'; {nearest(name, [*known, *_recipe_names()])}")
     if kind.name != "classification":
         options = kind.options(**chosen)
-        samples = data if data is not None and not isinstance(data, str | Path) else kind.data(_path(data), options, seed=0)
+        samples = (
+            data if data is not None and not isinstance(data, str | Path) else kind.data(_path(data), options, seed=0)
+        )
         return samples, kind.settled(samples, options, host)
     chosen = {"shift": SHIFT, **chosen}
     size = chosen.get("size")
@@ -307,7 +307,7 @@ def _data(
     if data is not None and options.size is None and int(samples.train[0][0].shape[1]) < SMALLEST_LARGE:
         options = kind.options(**{**chosen, "size": SMALLEST_LARGE})
         samples = kind.data(_path(data), options, seed=0)
-    return samples, kind.settled(samples, options, host) if data is not None else options
+    return samples, kind.settled(samples, options, host)
 
 
 def _path(data: Any) -> Path | None:
@@ -454,4 +454,3 @@ def _built(
 def _room(config: RunConfig, samples: Data, source: str | Path | None) -> bool:
     attended, _, _ = network_of(replace(config, role="attention"), samples, source)
     return any(room.parameters for room in rooms_of(attended).values())
-

@@ -15,7 +15,7 @@ from torch import Tensor
 from foveate.errors import FoveateError
 from foveate.study.design import digest
 
-FORMAT = 1
+FORMAT = 2
 RUN = "foveate run"
 
 

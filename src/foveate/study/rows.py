@@ -1,58 +1,91 @@
-"""The rows of the table: what the runs of each arm come to, and what to know before believing it."""
+"""The rows of the table: what the runs of each arm come to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.study.design import BASELINE, Study, counted
-from foveate.study.reading import FORMAT
-from foveate.study.run import Material
-from foveate.study.statistics import estimate, paired_difference
+import numpy as np
 
-# after so many steps running statistics hold less than 0.9¹⁰⁰ = 3·10⁻⁵ of what they began with
-SETTLED = 100
-_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+from foveate.study.design import BASELINE, Arm, Study
+from foveate.study.reading import FORMAT
+from foveate.study.statistics import estimate, paired_difference
+from foveate.study.statistics.judge import Paired, judge
+from foveate.study.statistics.verdict import Verdict
+
+Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one arm; accuracies are fractions, intervals 95 %.
+    """What is known of one arm; scores are of the metric that is compared, intervals 95 %.
 
     Attributes:
         arm: Its name.
+        role: What it is there for.
+        against: Of a control, the arm of its mechanism.
         title: Its mechanism's name in the paper.
         kind: Its mechanism's kind.
+        rate: The learning rate it was trained with.
         seeds: The seeds of its runs.
-        accuracies: Test accuracy, one a seed.
-        accuracy: Their mean.
-        accuracy_interval: The t-interval of the mean; ``None`` with one seed.
+        scores: On test samples, one a seed.
+        score: Their mean.
+        score_interval: The t-interval of the mean; ``None`` with one seed.
         differences: To the baseline with the same seed, one a seed; ``None`` for the baseline.
         difference: Their mean.
-        difference_interval: The t-interval of the mean.
+        difference_interval: Of the mean; as the verdict has it, where there is one.
+        verdict: What is said of a mechanism; ``None`` of the other arms.
+        sentence: The same in words.
+        gap: How far training samples are ahead of test samples, the mean over seeds.
         parameters: Of the network.
-        macs: Multiply-accumulates for one image.
-        latency_ms: For one image, median, in milliseconds.
+        macs: Multiply-accumulates for one sample.
+        latency_ms: For one sample, median, in milliseconds.
         latency_ratio: How many times as long as the baseline.
+        latency_interval: Of that ratio, in this run of timing.
         seconds: What its runs took.
     """
 
     arm: str
+    role: str
+    against: str | None
     title: str
     kind: str | None
+    rate: float
     seeds: tuple[int, ...]
-    accuracies: tuple[float, ...]
-    accuracy: float
-    accuracy_interval: tuple[float, float] | None
+    scores: tuple[float, ...]
+    score: float
+    score_interval: tuple[float, float] | None
     differences: tuple[float, ...] | None
     difference: float | None
     difference_interval: tuple[float, float] | None
-    parameters: int
-    macs: int
-    latency_ms: float
-    latency_ratio: float
+    verdict: dict[str, Any] | None
+    sentence: str | None
+    gap: float | None
+    parameters: int | None
+    macs: int | None
+    latency_ms: float | None
+    latency_ratio: float | None
+    latency_interval: tuple[float, float] | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A mechanism beside one of its controls.
+
+    Attributes:
+        arm: The mechanism.
+        control: The control.
+        verdict: What is said of the difference, of all such differences together.
+        sentence: The same in words.
+    """
+
+    arm: str
+    control: str
+    verdict: dict[str, Any]
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -60,18 +93,40 @@ class Comparison:
     """What came out.
 
     Attributes:
+        headline: The verdict in one sentence.
+        metric: What was compared: ``"name"``, and whether more (``"max"``) or less (``"min"``) is better.
         rows: One an arm, the baseline first.
+        contrasts: Mechanisms beside their controls.
+        curves: With parts of the training samples: by share and arm, the mean score, its interval, and the difference.
+        robustness: On corrupted and other test samples, by name: see :mod:`foveate.study.generalising`.
+        calibration: By arm and measure, the mean, and the difference to the baseline with its interval.
+        focus: By arm, map and measure, likewise.
+        front: The arms on the Pareto front of score against latency, quickest first.
+        dominated: The arms that another is certainly better and quicker than, by that one's name.
+        tuned: By arm, the validation score at each learning rate that was tried.
         notes: What to know before believing the rows, in sentences.
         interrupted: What was cut off or damaged before, and run again, in sentences.
+        failed: Arms that are left out because a run of theirs could not be finished, and why.
         conditions: Under which conditions the cost was measured.
         quick: Whether this was a quick look.
         results: The folder with all of it as files.
         report: The page to look at.
     """
 
+    headline: str
+    metric: dict[str, str]
     rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+    curves: dict[str, Any]
+    robustness: dict[str, Any]
+    calibration: dict[str, Any]
+    focus: dict[str, Any]
+    front: tuple[str, ...]
+    dominated: dict[str, str]
+    tuned: dict[str, Any]
     notes: tuple[str, ...]
     interrupted: tuple[str, ...]
+    failed: dict[str, str]
     conditions: dict[str, Any]
     quick: bool
     results: Path
@@ -88,85 +143,115 @@ class Comparison:
         }
 
 
-def rows_of(study: Study, records: list[dict[str, Any]], cost: dict[str, Any]) -> tuple[Row, ...]:
+def points(difference: float) -> str:
+    """A difference of shares in percentage points.
+
+    Example:
+        >>> points(0.0123)
+        '+1.2 points'
+    """
+    return f"{100 * difference:+.1f} points"
+
+
+def scores_of(runs: Sequence[Mapping[str, Any]], metric: str) -> tuple[float, ...]:
+    """The test score of each run.
+
+    Example:
+        >>> scores_of([{"test": {"accuracy": 0.5}}], "accuracy")
+        (0.5,)
+    """
+    return tuple(float(run["test"][metric]) for run in runs)
+
+
+def paired(own: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> Paired:
+    """An arm minus another, seed by seed, and example by example where runs tell and test on the same ones."""
+    by_seed = {run["seed"]: run for run in other}
+    pairs = [(run, by_seed[run["seed"]]) for run in own]
+    differences = tuple(a["test"][metric] - b["test"][metric] for a, b in pairs)
+    tables = [(a.get("scores"), b.get("scores")) for a, b in pairs]
+    same = not any(a["config"]["resplit"] for a, _ in pairs)
+    if same and len(pairs) > 1 and all(a and b and len(a) == len(b) == len(tables[0][0]) for a, b in tables):
+        examples = np.array([np.subtract(a, b) for a, b in tables])
+        means = examples.mean(1)
+        # a float32 metric and a float64 mean of the same answers differ by rounding: the mean is the exact one
+        if np.allclose(means, differences, rtol=0, atol=1e-6):
+            return Paired.over(examples)
+    return Paired(differences)
+
+
+def rows_of(
+    study: Study,
+    runs: Runs,
+    costs: Mapping[str, Any],
+    metric: str,
+    better: str,
+    judged: Mapping[str, Verdict] | None = None,
+) -> tuple[Row, ...]:
     """One row an arm, from its runs and what it costs.
 
-    Raises:
-        FoveateError: If the runs do not pair.
-        MissingExtraError: If scipy is not installed.
+    Args:
+        study: What is compared.
+        runs: The finished runs of each arm that is not left out.
+        costs: As :func:`foveate.study.costs.measure_costs` found them.
+        metric: What is compared.
+        better: ``"max"`` or ``"min"``.
+        judged: Verdicts, where they were found seed by seed.
     """
-    runs = {arm.name: [record for record in records if record["arm"] == arm.name] for arm in study.arms}
-    accuracies = {name: tuple(float(run["test"]["accuracy"]) for run in of_arm) for name, of_arm in runs.items()}
-    rows: list[Row] = []
+    arms = [arm for arm in study.arms if arm.name in runs]
+    pairs = {arm.name: paired(runs[arm.name], runs[BASELINE], metric) for arm in arms if arm.role == "attention"}
+    if judged is None and pairs:
+        judged = judge(pairs, alpha=study.alpha, relevant=study.relevant, better="max" if better == "max" else "min")
+    return tuple(_row(arm, runs, costs, metric, (judged or {}).get(arm.name)) for arm in arms)
+
+
+def _row(arm: Arm, runs: Runs, costs: Mapping[str, Any], metric: str, verdict: Verdict | None) -> Row:
+    own, described = runs[arm.name], arm.as_dict()
+    scores = scores_of(own, metric)
+    mean = estimate(scores)
+    by_seed = {run["seed"]: run["test"][metric] for run in runs[BASELINE]}
+    others = [by_seed[run["seed"]] for run in own]
+    difference = None if arm.role == "baseline" else paired_difference(scores, others)
+    gaps = [run["gap"][metric] for run in own if run.get("gap", {}).get(metric) is not None]
+    spent = costs["arms"].get(arm.name, {})
+    timed = next(iter(spent.get("latency") or []), {})
+    interval = None if difference is None else difference.interval
+    return Row(
+        arm=arm.name,
+        role=arm.role,
+        against=arm.against,
+        title=described["title"],
+        kind=described["kind"],
+        rate=float(own[0]["config"]["recipe"]["learning_rate"]),
+        seeds=tuple(run["seed"] for run in own),
+        scores=scores,
+        score=mean.mean,
+        score_interval=mean.interval,
+        differences=None if difference is None else tuple(a - b for a, b in zip(scores, others, strict=True)),
+        difference=None if difference is None else difference.mean,
+        difference_interval=interval if verdict is None else verdict.interval,
+        verdict=None if verdict is None else asdict(verdict),
+        sentence=None if verdict is None else verdict.sentence(points),
+        gap=sum(gaps) / len(gaps) if gaps else None,
+        parameters=(spent.get("parameters") or {}).get("total"),
+        macs=(spent.get("macs") or {}).get("count"),
+        latency_ms=timed.get("median_ms"),
+        latency_ratio=timed.get("ratio"),
+        latency_interval=timed.get("interval"),
+        seconds=sum(run["seconds"]["total"] for run in own),
+    )
+
+
+def contrasts_of(study: Study, runs: Runs, metric: str, better: str) -> tuple[Contrast, ...]:
+    """Every mechanism beside its controls; Holm over all of these differences, apart from those to the baseline."""
+    pairs: dict[str, Paired] = {}
+    whose: dict[str, tuple[str, str]] = {}
     for arm in study.arms:
-        own, described, spent = accuracies[arm.name], arm.as_dict(), cost["arms"][arm.name]
-        mean = estimate(own)
-        pairs = list(zip(own, accuracies[BASELINE], strict=True))
-        difference = None if arm.spec is None else paired_difference(own, accuracies[BASELINE])
-        rows.append(
-            Row(
-                arm=arm.name,
-                title=described["title"],
-                kind=described["kind"],
-                seeds=study.seeds,
-                accuracies=own,
-                accuracy=mean.mean,
-                accuracy_interval=mean.interval,
-                differences=None if arm.spec is None else tuple(a - b for a, b in pairs),
-                difference=None if difference is None else difference.mean,
-                difference_interval=None if difference is None else difference.interval,
-                parameters=spent["parameters"],
-                macs=spent["macs"],
-                latency_ms=spent["latency_ms"],
-                latency_ratio=spent["latency_ratio"],
-                seconds=sum(run["seconds"]["total"] for run in runs[arm.name]),
-            )
-        )
-    return tuple(rows)
-
-
-def _falls_apart(run: dict[str, Any]) -> bool:
-    """Whether the network that was trained is hardly the one that was tested."""
-    learned = run["curves"]["train_accuracy"][-1:]
-    return bool(learned) and learned[0] is not None and learned[0] - run["test"]["accuracy"] > 0.3
-
-
-def notes_on(study: Study, material: Material, records: list[dict[str, Any]], quick: bool) -> list[str]:
-    """What to know before believing the rows, in sentences."""
-    notes: list[str] = []
-    base, count, report = study.base, len(study.seeds), material.data.report
-    diverged = [f"{run['arm']} with seed {run['seed']}" for run in records if run["test"]["loss"] is None]
-    if diverged:
-        notes.append(
-            f"The loss stopped being a number in: {', '.join(diverged)}. Such a run learned nothing, and its accuracy "
-            "says nothing; a lower learning rate may help."
-        )
-    steps = base.epochs * (base.train_images // base.batch_size)
-    apart = [f"{run['arm']} with seed {run['seed']}" for run in records if _falls_apart(run)]
-    if apart and steps < SETTLED:
-        notes.append(
-            f"Much worse in evaluation after {steps} steps than while training: {', '.join(apart)}. In evaluation "
-            "norms use running statistics, which may still hold part of what they began with; more epochs decide."
-        )
-    if quick:
-        notes.append(
-            f"A quick look: {counted(base.epochs, 'epoch')} of {counted(base.train_images, 'image')}, too few to "
-            "learn what there is to learn."
-        )
-    if count == 1:
-        notes.append("One seed decides nothing: it has no interval, and another seed may turn the order around.")
-    elif 2 / 2**count > 0.05:  # the smallest p-value of a two-sided sign-flip test
-        notes.append(
-            f"{_NUMBERS.get(count, str(count)).capitalize()} seeds decide nothing: differences of the same sign in all "
-            f"of them come about by chance in 1 of {2 ** (count - 1)} comparisons without any effect."
-        )
-    notes += [f"{arm}: {sentence}." for arm, sentences in material.said.items() for sentence in sentences]
-    if report.skipped:
-        first = report.skipped[0]
-        more = f", and {len(report.skipped) - 1} more" if len(report.skipped) > 1 else ""
-        notes.append(f"About the images: skipped {first.name}, which {first.reason}{more}; the report has all of them.")
-    if report.conversions:
-        changes = ", ".join(f"{count:,} × {what}" for what, count in report.conversions.items())
-        notes.append(f"About the images: converted {changes}.")
-    notes += [f"About the images: {warning}" for warning in report.warnings]
-    return notes
+        if arm.against is not None and arm.name in runs and arm.against in runs:
+            seeds = {run["seed"] for run in runs[arm.name]}
+            own = [run for run in runs[arm.against] if run["seed"] in seeds]
+            label = f"{arm.against} beside {arm.name}"
+            pairs[label], whose[label] = paired(own, runs[arm.name], metric), (arm.against, arm.name)
+    if not pairs:
+        return ()
+    found = judge(pairs, alpha=study.alpha, relevant=study.relevant, better="max" if better == "max" else "min")
+    return tuple(Contrast(*whose[label], asdict(verdict), verdict.sentence(points)) for label, verdict in found.items())
