@@ -14,6 +14,7 @@ from foveate.cli.doctoring import build_ops, doctor
 from foveate.cli.listing import list_
 from foveate.cli.planning import plan
 from foveate.cli.showing import show
+from foveate.cli.studying import study
 from foveate.cli.training import check_data, predict, train
 from foveate.cli.words import stop
 from foveate.errors import DataError, FoveateError
@@ -51,6 +52,7 @@ app.command()(show)
 app.command()(choose)
 app.command()(plan)
 app.command()(compare)
+app.add_typer(study, name="study")
 app.command()(train)
 app.command()(predict)
 app.command("check-data")(check_data)

@@ -29,6 +29,26 @@ def status(
 
 
 @study.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The study's folder, as `--out` named it.")] = Path("foveate-compare"),
+    on: Annotated[
+        str | None, typer.Option(help="Where runs are carried out: `here`, `3 processes`, `ray`; as before by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a study as it was asked for; where all runs are finished, make its table and report again.
+
+    Example: `foveate study resume foveate-compare`
+    """
+    from foveate.cli.comparing import shown
+    from foveate.study.compare import Means
+    from foveate.study.compare import resume as go_on
+
+    means = None if on is None else Means(on=on)
+    shown(lambda progress: go_on(folder, means=means, progress=progress), as_json=as_json)
+
+
+@study.command()
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Folders with runs of one study.")],
     into: Annotated[Path, typer.Option("--into", help="Where they come together: a new folder, or one of the same.")],

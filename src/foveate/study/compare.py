@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -102,16 +102,64 @@ def compare(
     check_packages()
     reporter, means = progress or Silent(), means or Means()
     prepared = prepare(data, host, weights, tuple(attention), seeds, work=work, asked=asked)
+    request = {
+        "data": str(data) if isinstance(data, str | Path) else None,
+        "given": data is not None and not isinstance(data, str | Path),
+        "host": host,
+        "weights": None if weights is None else str(weights),
+        "attention": [str(one) for one in attention],
+        "seeds": seeds,
+        "work": work,
+        "asked": (asked or Asked()).as_dict(),
+        "means": asdict(means),
+    }
     folder = Folder(Path(out))
     with folder.alone():
-        return _Course(prepared, folder, reporter, means).follow()
+        return _Course(prepared, request, folder, reporter, means).follow()
+
+
+def resume(out: str | Path, *, means: Means | None = None, progress: Reporter | None = None) -> Comparison:
+    """Go on with the study of a folder, as it was asked for, or make its table and report again.
+
+    Args:
+        out: The folder.
+        means: With what it is carried out; as before, if ``None``.
+        progress: Who wants to know how far it is.
+
+    Raises:
+        FoveateError: If there is no study in the folder, or its samples were given as they were.
+    """
+    path = Path(out)
+    study = read_json(path / "study.json")
+    if study is None or "request" not in study:
+        raise FoveateError(f"'{path}' holds no study that can be resumed: run `foveate compare` into it first")
+    request = study["request"]
+    if request["given"]:
+        raise FoveateError(f"the samples of '{path}' were given from Python: call `compare` again with the same ones")
+    if means is None:
+        means = Means(**{**request["means"], "part": None})
+    return compare(
+        request["data"],
+        request["host"],
+        request["weights"],
+        tuple(request["attention"]),
+        request["seeds"],
+        work=request["work"],
+        asked=Asked.of(request["asked"]),
+        means=means,
+        out=path,
+        progress=progress,
+    )
 
 
 class _Course:
     """A study from its first run to its report."""
 
-    def __init__(self, prepared: Prepared, folder: Folder, reporter: Reporter, means: Means) -> None:
-        self.prepared, self.folder, self.reporter, self.means = prepared, folder, reporter, means
+    def __init__(
+        self, prepared: Prepared, request: Mapping[str, Any], folder: Folder, reporter: Reporter, means: Means
+    ) -> None:
+        self.prepared, self.request = prepared, request
+        self.folder, self.reporter, self.means = folder, reporter, means
         self.study = prepared.study
         self.notes: list[str] = []
         self.failed: dict[str, str] = {}
@@ -209,7 +257,7 @@ class _Course:
             *self._jobs(study.runs(), "main"),
             *self._jobs(((arm, config) for arm, _, config in study.curve()), "fraction"),
         ]
-        self.folder.open_study(described(self.prepared, study, only or jobs))
+        self.folder.open_study({**described(self.prepared, study, only or jobs), "request": dict(self.request)})
 
     def _conclude(self, records: list[Any], parts: list[Any], judged: Mapping[str, Any] | None) -> Comparison:
         from foveate.study import report
@@ -253,8 +301,9 @@ class PartFinished(FoveateError):  # noqa: N818 (what it says is no error)
 
     def __init__(self, runs: int, path: Path) -> None:
         super().__init__(
-            f"this machine's share, {runs} runs, is finished in '{path}': merge the folders with `foveate study merge`, "
-            "and resume there for the table"
+            f"this machine's share, {runs} runs, is finished in '{path}': merge the folders with "
+            "`foveate study merge`, "
+            "and `foveate study resume` makes the table"
         )
 
 
@@ -319,4 +368,4 @@ def _way(better: str) -> Any:
     return "max" if better == "max" else "min"
 
 
-__all__ = ["Comparison", "Means", "PartFinished", "Row", "compare"]
+__all__ = ["Comparison", "Means", "PartFinished", "Row", "compare", "resume"]

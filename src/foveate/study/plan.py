@@ -6,13 +6,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from foveate import __version__, hosts
-from foveate.errors import OptionError, PlaceError, check_at_least, check_choice, check_positive, nearest
+from foveate.errors import (
+    MissingExtraError,
+    OptionError,
+    PlaceError,
+    check_at_least,
+    check_choice,
+    check_positive,
+    nearest,
+)
 from foveate.hosts.weights import SUFFIXES
 from foveate.registry import Spec
 from foveate.study.arms.capacity import rooms_of
@@ -89,6 +98,25 @@ class Asked:
     relevant: float | None = None
     quick: bool = False
     device: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        own = asdict(replace(self, capacity=(), placebo=()))
+        return {
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in own.items()},
+            "settings": _plain(dict(self.settings)),
+            "capacity": [str(one) for one in self.capacity],
+            "placebo": [str(one) for one in self.placebo],
+        }
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Asked:
+        """What gave these plain values."""
+        found = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        found["settings"] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["settings"].items()
+        }
+        return cls(**found)
 
 
 @dataclass(frozen=True)
@@ -220,9 +248,9 @@ def rules(study: Study) -> list[str]:
     if study.rates:
         rates = ", ".join(f"{rate:.3g}" for rate in study.rates)
         rate = (
-            f"The learning rate of every arm, the baseline's too, is the one of {rates} that was best on validation with "
-            f"{counted(len(study.tuning_seeds), 'seed')} that no other run uses; these runs did not look at the test "
-            "samples."
+            f"The learning rate of every arm, the baseline's too, is the one of {rates} that was best on validation "
+            f"with {counted(len(study.tuning_seeds), 'seed')} that no other run uses; these runs did not look at the "
+            "test samples."
         )
     else:
         rate = f"One learning rate, {recipe.learning_rate:g}, was fixed in advance for all arms."
@@ -371,6 +399,8 @@ def _look(asked: Asked) -> Look:
     for strength in asked.corruptions:
         check_choice("strength", strength, (1, 2, 3, 4, 5))
     check_at_least("focus", asked.focus, 0)
+    if asked.focus and find_spec("pytorch_grad_cam") is None:
+        raise MissingExtraError("grad-cam", "explain")
     return Look(
         corruptions=asked.corruptions,
         published=_listing(asked.published),
