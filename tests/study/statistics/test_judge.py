@@ -77,6 +77,9 @@ def test_underpowered_for_a_difference_of_interest() -> None:
         assert (found.word, found.excluded) == (word, excluded), relevant
     assert found.detectable == pytest.approx(0.0108, abs=0.0005)
     assert found.needed is not None and found.needed <= 10
+    low = one((-0.03, 0.005) * 5, relevant=0.02)  # the interval is -0.0257 to 0.0007: only the gain is excluded
+    assert low.interval is not None and low.interval[0] < -0.02 < low.interval[1] < 0.02
+    assert low.excluded is False
     tiny = one(values, relevant=1e-6)
     assert tiny.needed is None and "more than 100,000 seeds" in tiny.sentence()
 
