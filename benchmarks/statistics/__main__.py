@@ -48,15 +48,12 @@ def main() -> None:
     written.write_text(page(found), encoding="utf-8")
 
 
-def store(path: Path, question: str, asked: str, rows: list[dict[str, Any]], seconds: float | None) -> None:
-    """One question's rows with their conditions, beside what others came to; whole or not at all.
-
-    There are no seconds where rows come from several processes.
-    """
+def store(path: Path, question: str, asked: str, rows: list[dict[str, Any]], seconds: float) -> None:
+    """One question's rows with their conditions, beside what others came to; whole or not at all."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known[question] = {
         "question": asked,
-        "seconds": None if seconds is None else round(seconds),
+        "seconds": round(seconds),
         "scipy": metadata.version("scipy"),
         "conditions": Conditions.here().as_dict(),
         "rows": [{key: rounded(value) for key, value in row.items()} for row in rows],

@@ -204,9 +204,8 @@ def conditions(results: dict[str, Any]) -> str:
     for name, found in results.items():
         here = found["conditions"]
         numpy = here["packages"]["numpy"]
-        spent = "in several processes" if found["seconds"] is None else f"{found['seconds']} s in one process"
         lines.append(
-            f"- {name}: {found['rows'][0]['studies']:,} studies a row, {spent} on a busy machine ({here['cpu']}), "
+            f"- {name}: {found['rows'][0]['studies']:,} studies a row, {found['seconds']} s on a busy machine ({here['cpu']}), "
             f"Python {here['python']}, numpy {numpy}, scipy {found['scipy']}, {here['date'][:10]}"
         )
     return "\n".join(lines)
