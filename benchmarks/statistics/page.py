@@ -205,7 +205,7 @@ def conditions(results: dict[str, Any]) -> str:
         here = found["conditions"]
         numpy = here["packages"]["numpy"]
         lines.append(
-            f"- {name}: {found['rows'][0]['studies']:,} studies a row, {found['seconds']} s on a busy machine ({here['cpu']}), "
-            f"Python {here['python']}, numpy {numpy}, scipy {found['scipy']}, {here['date'][:10]}"
+            f"- {name}: {found['rows'][0]['studies']:,} studies a row, {found['seconds']} s on a busy machine "
+            f"({here['cpu']}), Python {here['python']}, numpy {numpy}, scipy {found['scipy']}, {here['date'][:10]}"
         )
     return "\n".join(lines)
