@@ -77,6 +77,12 @@ def test_underpowered_for_a_difference_of_interest() -> None:
         assert (found.word, found.excluded) == (word, excluded), relevant
     assert found.detectable == pytest.approx(0.0108, abs=0.0005)
     assert found.needed is not None and found.needed <= 10
+    rising = (0.014, -0.006) * 5  # as scattered, about 0.004: the interval reaches 0.0115, and 0.0108 is seen with 80 %
+    assert one(rising, relevant=0.0105).word == "underpowered"
+    assert one(rising, relevant=0.0112).word == "no evidence"
+    low = one((-0.03, 0.005) * 5, relevant=0.02)  # the interval is -0.0257 to 0.0007: only the gain is excluded
+    assert low.interval is not None and low.interval[0] < -0.02 < low.interval[1] < 0.02
+    assert low.excluded is False
     tiny = one(values, relevant=1e-6)
     assert tiny.needed is None and "more than 100,000 seeds" in tiny.sentence()
 

@@ -65,8 +65,8 @@ def crossed_bootstrap(
     """Percentiles of the mean over resampled seeds and resampled examples.
 
     It asks nothing of the distribution, but knows of no more seeds than there are: their variance comes out ``(n-1)/n``
-    of what it is, and normal quantiles stand for t's, so that it covers too seldom below some twenty seeds, which
-    ``docs/statistics.md`` shows. No bootstrap of a crossed table is exact (McCullagh, 2000).
+    of what it is, and normal quantiles stand for t's, so that it covers too seldom with few seeds that differ: 78 %
+    with 3, 86 % with 5, 93 % with 20 (``docs/statistics.md``). No bootstrap of a crossed table is exact (McCullagh).
 
     Source: Owen (2007), https://doi.org/10.1214/07-AOAS122; McCullagh (2000), https://doi.org/10.2307/3318577.
 

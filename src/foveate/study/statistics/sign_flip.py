@@ -75,12 +75,14 @@ def fewest_seeds(level: float) -> int:
 
 def _sums_from(values: Floats, least: float) -> int:
     """Of the sums with all signs, how many are at least this."""
-    left, right = _sums(values[::2]), np.sort(_sums(values[1::2]))
+    left, right = _sums(values[::2]), _sums(values[1::2])
     return int((right.size - np.searchsorted(right, least - left)).sum())
 
 
 def _sums(values: Floats) -> Floats:
+    """With all signs, in ascending order."""
     sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate((sums + value, sums - value))
+    for value in np.abs(values):
+        sums = np.concatenate((sums - value, sums + value))
+        sums.sort(kind="stable")  # merges two halves that are in order
     return sums
