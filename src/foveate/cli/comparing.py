@@ -106,6 +106,9 @@ def compare(
     Examples: `foveate compare` · `foveate compare --quick` · `foveate compare --full --dry-run` ·
     `foveate compare --data FOLDER --host torchvision/mobilenet_v2 --attention se,cbam --relevant 0.01`
     """
+    from foveate.study.needs import check_packages
+
+    check_packages()
     from foveate.study.compare import Means
     from foveate.study.plan import Asked
     from foveate.train.running import read_settings

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from foveate.errors import FoveateError, MissingExtraError
+from foveate.errors import FoveateError
 from foveate.registry import Spec
 from foveate.study.design import BASELINE, DEFAULT_ATTENTION, Arm, RunConfig, Study, digest
 from foveate.study.execution import Job, UnfinishedError, carry_out, part_of
 from foveate.study.folder import Folder
+from foveate.study.needs import check_packages
 from foveate.study.plan import Asked, Prepared, prepare, rules
 from foveate.study.progress import Reporter, Silent
 from foveate.study.reading import FORMAT, read_json
@@ -21,14 +21,6 @@ from foveate.study.rows import Comparison, Row, scores_of
 from foveate.study.work import WORK, job_of
 from foveate.train.kinds import Data
 
-_PACKAGES = {
-    "pytorch_lightning": "pytorch-lightning",
-    "torchmetrics": "torchmetrics",
-    "scipy": "scipy",
-    "matplotlib": "matplotlib",
-    "jinja2": "jinja2",
-    "filelock": "filelock",
-}
 Records = dict[str, dict[str, Any]]
 
 
@@ -305,13 +297,6 @@ class PartFinished(FoveateError):  # noqa: N818 (what it says is no error)
             "`foveate study merge`, "
             "and `foveate study resume` makes the table"
         )
-
-
-def check_packages() -> None:
-    """Say what is missing before an hour of training, not after."""
-    for module, package in _PACKAGES.items():
-        if find_spec(module) is None:
-            raise MissingExtraError(package, "compare")
 
 
 def described(prepared: Prepared, study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
