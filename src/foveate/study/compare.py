@@ -129,7 +129,8 @@ def resume(out: str | Path, *, means: Means | None = None, progress: Reporter | 
     if request["given"]:
         raise FoveateError(f"the samples of '{path}' were given from Python: call `compare` again with the same ones")
     if means is None:
-        means = Means(**{**request["means"], "part": None})
+        before: dict[str, Any] = {**request["means"], "part": None}
+        means = Means(**before)
     return compare(
         request["data"],
         request["host"],

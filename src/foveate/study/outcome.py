@@ -79,7 +79,7 @@ def looked(task: Task, samples: Any) -> tuple[dict[str, float], list[float] | No
     return {name: float(value) for name, value in numbers.items()}, scores, answers
 
 
-def corrupted_of(task: Task, samples: Samples, strengths: Sequence[int]) -> dict[str, dict[str, float | None]]:
+def corrupted_of(task: Task, samples: Any, strengths: Sequence[int]) -> dict[str, dict[str, float | None]]:
     """What is watched, on samples that were corrupted in every way at several strengths; nothing for what cannot be."""
     if unfit(samples[0][0]):
         return {}

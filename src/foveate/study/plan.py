@@ -112,11 +112,8 @@ class Asked:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Asked:
         """What gave these plain values."""
-        found = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        found["settings"] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values["settings"].items()
-        }
-        return cls(**found)
+        found: dict[str, Any] = _tuples(values)
+        return cls(**{**found, "settings": _tuples(values["settings"])})
 
 
 @dataclass(frozen=True)
@@ -451,6 +448,11 @@ def _fingerprint(kind: Kind[Any], host: str, samples: Data, source: str | Path, 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _built(
