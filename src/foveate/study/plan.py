@@ -112,8 +112,9 @@ class Asked:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Asked:
         """What gave these plain values."""
-        found: dict[str, Any] = _tuples(values)
-        return cls(**{**found, "settings": _tuples(values["settings"])})
+        found: dict[str, Any] = _tuples({**values, "settings": None})
+        found["settings"] = _tuples(values["settings"])
+        return cls(**found)
 
 
 @dataclass(frozen=True)

@@ -168,14 +168,14 @@ def paired(own: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]],
     by_seed = {run["seed"]: run for run in other}
     pairs = [(run, by_seed[run["seed"]]) for run in own]
     differences = tuple(a["test"][metric] - b["test"][metric] for a, b in pairs)
-    tables = [(a.get("scores"), b.get("scores")) for a, b in pairs]
-    same = not any(a["config"]["resplit"] for a, _ in pairs)
-    if same and len(pairs) > 1 and all(a and b and len(a) == len(b) == len(tables[0][0]) for a, b in tables):
-        examples = np.array([np.subtract(a, b) for a, b in tables])
-        means = examples.mean(1)
-        # a float32 metric and a float64 mean of the same answers differ by rounding: the mean is the exact one
-        if np.allclose(means, differences, rtol=0, atol=1e-6):
-            return Paired.over(examples)
+    tables: list[tuple[Any, Any]] = [(a.get("scores"), b.get("scores")) for a, b in pairs]
+    dealt = any(a["config"]["resplit"] for a, _ in pairs)
+    told = all(one and other for one, other in tables)
+    if told and not dealt and len(pairs) > 1 and len({len(one) for table in tables for one in table}) == 1:
+        examples = np.array([np.subtract(one, other) for one, other in tables])
+        # a metric in single precision and a mean of the same answers in double differ by rounding: the mean is exact
+        if np.allclose(examples.mean(1), differences, rtol=0, atol=1e-6):
+            return Paired.over(examples.tolist())
     return Paired(differences)
 
 
