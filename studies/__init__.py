@@ -1,0 +1,1 @@
+"""Reference studies: questions that were written down before they were asked, and what came out."""
