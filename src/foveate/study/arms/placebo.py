@@ -50,9 +50,7 @@ class Usual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The mean, at the map's size, once for each sample; in training the map is taken into it first."""
         if self.training:
-            now = _resized(x.detach().mean(0, keepdim=True), self.mean)
-            self.mean.copy_(torch.where(self.begun > 0, torch.lerp(self.mean, now, MOMENTUM), now))
-            self.begun.fill_(1.0)
+            _follow(self.mean, self.begun, x.detach().mean(0, keepdim=True))
         return _resized(self.mean, x).to(x.dtype).expand(len(x), *self.mean.shape[1:2], *x.shape[2:]).contiguous()
 
 
@@ -82,17 +80,18 @@ class _Constant(Map):
     """A map whose weights are their own running mean: the mean of the batch in training."""
 
     mean: Tensor
+    begun: Tensor
 
     def __init__(self, axes: tuple[str, ...], like: Tensor) -> None:
         super().__init__(*axes)
         self.register_buffer("mean", torch.zeros_like(like[:1]))
+        self.register_buffer("begun", torch.zeros(()))
 
     def forward(self, weights: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same weights for every sample."""
         if self.training:
             now = weights.mean(0, keepdim=True)
-            with torch.no_grad():
-                self.mean.lerp_(_resized(now.detach(), self.mean), MOMENTUM)
+            _follow(self.mean, self.begun, now.detach())
         else:
             now = _resized(self.mean, weights)
         return now.to(weights.dtype).expand(len(weights), *now.shape[1:])
@@ -184,6 +183,14 @@ def _norms_at_rest(step: nn.Module) -> Generator[None]:
     finally:
         for norm in moving:
             norm.training = True
+
+
+@torch.no_grad()
+def _follow(mean: Tensor, begun: Tensor, now: Tensor) -> None:
+    """Take another value into a running mean, which begins with the first."""
+    now = _resized(now, mean)
+    mean.copy_(torch.where(begun > 0, torch.lerp(mean, now, MOMENTUM), now))
+    begun.fill_(1.0)
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:
