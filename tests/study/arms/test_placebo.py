@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from foveate import hosts
 from foveate.errors import OptionError
 from foveate.explain import record
+from foveate.hosts.unet import UNet
 from foveate.registry import parse
 from foveate.study.arms.placebo import MOMENTUM, Usual, make_placebo
 from foveate.surgery.put import put
@@ -18,22 +19,39 @@ from foveate.surgery.put import put
 pytestmark = pytest.mark.filterwarnings("ignore::foveate.errors.FoveateWarning")  # what is left out of small hosts
 # every kind: gate, gates, sequences, affinities, updates, transform, fusions, what guides, what replaces
 MECHANISMS = (
-    *("squeeze_excite", "eca", "coordinate", "cbam", "polarized", "non_local", "danet_position", "psanet:shrink=4"),
+    *(
+        "squeeze_excite:reduction=4",
+        "eca",
+        "coordinate",
+        "cbam:reduction=4",
+        "polarized",
+        "non_local",
+        "danet_position",
+        "psanet:shrink=4",
+    ),
     *("global_context", "asymmetric_non_local", "large_selective_kernel", "attentional_fusion", "attention_gate"),
     *("odconv", "selective_kernel", "dynamic_convolution"),
 )
 # nothing between their weights and their output bends: with weights that stand still they are affine
-AFFINE = ("squeeze_excite", "eca", "coordinate", "cbam", "non_local", "danet_position", "asymmetric_non_local")
+AFFINE = (
+    "squeeze_excite:reduction=4",
+    "eca",
+    "coordinate",
+    "cbam:reduction=4",
+    "non_local:subsample=false",
+    "danet_position",
+    "asymmetric_non_local",
+)
 
 
-def host_of(mechanism: str) -> str:
-    return "foveate/unet" if mechanism == "attention_gate" else "foveate/resnet8"
+def host_of(mechanism: str) -> nn.Module:
+    return UNet(classes=4) if mechanism == "attention_gate" else hosts.build("foveate/resnet8", classes=4)
 
 
 def built(mechanism: str | None, *, like: str = "", seed: int = 0, start: Any = "paper") -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = hosts.build(host_of(mechanism or like), classes=4)
+        network = host_of(mechanism or like)
         if mechanism:
             put(network, parse(mechanism), start=start, example=torch.zeros(2, 3, 32, 32))
     return network
@@ -96,13 +114,18 @@ def test_with_weights_that_stand_still_a_mechanism_is_affine(mechanism: str) -> 
     def bent(network: nn.Module) -> float:
         module = network.layer2[0].bn2.foveate  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue, reportOptionalSubscript, reportCallIssue, reportArgumentType]
         [attention] = module.values()
+        chance = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for one in attention.parameters():
+                one.copy_(0.3 * torch.randn(one.shape, generator=chance))
         x, y = (torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
         with torch.no_grad():
             expected = (attention(3 * x) + attention(y)) / 2
             return float((attention((3 * x + y) / 2) - expected).abs().max() / expected.abs().max())
 
     # sums of at most 256 products in single precision, twice: 2 · 256 · 6e-8
-    assert bent(trained(blind(mechanism))) < 3e-5 < 1e-4 < bent(trained(built(mechanism)))
+    assert bent(trained(blind(mechanism))) < 3e-5
+    assert bent(trained(built(mechanism))) > 1e-2
 
 
 @pytest.mark.parametrize("mechanism", ["squeeze_excite", "cbam", "non_local", "attentional_fusion", "odconv"])
@@ -132,7 +155,9 @@ def test_the_usual_map_is_a_running_mean_that_begins_with_the_first() -> None:
     constant = torch.full((1, 2, 3, 3), 0.5)
     other = Usual(constant).train()
     other(constant)
-    assert torch.allclose(other.eval()(torch.zeros(1, 2, 6, 5)), torch.full((1, 2, 6, 5), 0.5)), "other sizes are resized"
+    assert torch.allclose(other.eval()(torch.zeros(1, 2, 6, 5)), torch.full((1, 2, 6, 5), 0.5)), (
+        "other sizes are resized"
+    )
 
 
 def test_weights_of_a_kernel_are_their_own_mean_from_the_first_step_on() -> None:

@@ -66,6 +66,11 @@ class _Blind:
         object.__setattr__(self, "foveate_seen", tuple(usual))
         return super().forward(*maps)  # type: ignore[misc]
 
+    def gather(self, *maps: Tensor) -> Any:
+        """What is recalibrated with; weights that are shown on the way are of the map, and used by nobody."""
+        with _unseen(self):  # type: ignore[arg-type]
+            return super().gather(*maps)  # type: ignore[misc]
+
     def weigh(self, _context: Any, *which: Any) -> Any:
         """The weights of the running mean, whatever the context of the map is."""
         with _norms_at_rest(self):  # type: ignore[arg-type]
@@ -170,6 +175,24 @@ def _seen(modules: list[nn.Module], network: nn.Module, example: tuple[Any, ...]
         for hook in hooks:
             hook.remove()
     return seen
+
+
+@contextmanager
+def _unseen(step: nn.Module) -> Generator[None]:
+    """Nobody sees what passes through the maps."""
+    points = [
+        (owner, name, child)
+        for owner in step.modules()
+        for name, child in owner.named_children()
+        if isinstance(child, Map)
+    ]
+    for owner, name, child in points:
+        setattr(owner, name, Map(*child.axes))
+    try:
+        yield
+    finally:
+        for owner, name, child in points:
+            setattr(owner, name, child)
 
 
 @contextmanager
