@@ -105,8 +105,8 @@ STUDIES: dict[str, Frozen] = {
         ),
         data=_some(folders.cifar10, 120),
         source="half of CIFAR-10, JPEG-compressed",
-        limits="The 120 images of a class, 102 to learn from, are the first of the file for all seeds; a tenth and three "
-        "tenths of them are drawn by seed.",
+        limits="The 120 images of a class, 102 to learn from, are the first of the file for all seeds; a tenth and "
+        "three tenths of them are drawn by seed.",
     ),
     "faces": Frozen(
         question="Does attention help a small network to tell faces from other pieces of photographs, with few images?",

@@ -9,28 +9,27 @@ from typing import Any
 import pytest
 
 from foveate.errors import OptionError
-from foveate.study.design import BASELINE, RunConfig, Study, arms_of, canonical, code_fingerprint
+from foveate.study.design import BASELINE, Look, RunConfig, Study, arms_of, canonical, code_fingerprint
 
 CONFIG = RunConfig(
+    work="classification",
     host="foveate/resnet8",
     weights=None,
     weights_fingerprint=None,
+    role="baseline",
     attention=None,
     start="paper",
     at="residual",
     data="pictures",
     fingerprint="abc",
-    image_shape=(1, 28, 28),
-    train_images=100,
-    test_images=50,
+    options={"size": 28},
+    counts=(100, 20, 50),
+    share=1.0,
     seed=0,
-    epochs=2,
-    batch_size=32,
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=5e-4,
-    warmup=0.1,
-    augment=True,
+    resplit=False,
+    recipe={"epochs": 2, "learning_rate": 0.1},
+    tested=True,
+    look=Look(corruptions=(1, 3)),
     device="cpu",
     foveate="0.1.0",
     code="0123",
@@ -46,6 +45,10 @@ def changed(value: Any) -> Any:
         return value + 1
     if isinstance(value, tuple):
         return (*value[:-1], value[-1] + 1)
+    if isinstance(value, dict):
+        return {**value, "size": 29}
+    if isinstance(value, Look):
+        return replace(value, focus=1)
     return "another"
 
 
@@ -63,6 +66,44 @@ def test_every_field_changes_the_key(name: str) -> None:
 def test_the_key_survives_a_file() -> None:
     read = json.loads(json.dumps(CONFIG.as_dict(), indent=3))
     assert canonical(read) == canonical(CONFIG.as_dict())
+
+
+def test_a_configuration_comes_back_from_plain_values() -> None:
+    read = json.loads(json.dumps(CONFIG.as_dict()))
+    assert RunConfig.of(read) == CONFIG and RunConfig.of(read).key == CONFIG.key
+
+
+def test_stages_change_what_they_are_about_and_nothing_else() -> None:
+    study = Study(CONFIG, arms_of(("se",)), (0, 1), rates=(0.1, 0.3), tuning_seeds=(9,), fractions=(0.5,))
+    study = replace(study, chosen={"squeeze_excite": 0.3})
+    runs = {(arm.name, config.seed): config for arm, config in study.runs()}
+    assert runs["baseline", 0] == replace(CONFIG, start=None, at=None)
+    assert runs["squeeze_excite", 1].recipe == {"epochs": 2, "learning_rate": 0.3}
+    assert [(arm.name, rate, config.seed) for arm, rate, config in study.tuning()] == [
+        ("baseline", 0.1, 9), ("squeeze_excite", 0.1, 9), ("baseline", 0.3, 9), ("squeeze_excite", 0.3, 9),
+    ]  # fmt: skip
+    for _, rate, config in study.tuning():
+        assert not config.tested and config.look == Look() and config.recipe["learning_rate"] == rate
+    parts = {(arm.name, config.seed): config for arm, share, config in study.curve() if share == 0.5}
+    for name, config in parts.items():
+        assert config == replace(runs[name], share=0.5, look=Look())
+
+
+def test_controls_are_of_a_mechanism() -> None:
+    arms = arms_of(("se", "eca"), capacity=("eca",), placebo=("se",), larger=("foveate/resnet14",))
+    assert [(arm.name, arm.role, arm.against) for arm in arms[3:]] == [
+        ("capacity of eca", "capacity", "eca"),
+        ("placebo of squeeze_excite", "placebo", "squeeze_excite"),
+        ("foveate/resnet14", "larger", None),
+    ]
+    study = Study(CONFIG, arms, (0,))
+    configs = {arm.name: config for arm, config in study.runs()}
+    assert configs["foveate/resnet14"].host == "foveate/resnet14" and configs["foveate/resnet14"].at is None
+    assert configs["placebo of squeeze_excite"].attention == "squeeze_excite"
+    assert [arm.name for arm in study.compared] == ["squeeze_excite", "eca"]
+    assert arms[3].as_dict()["title"] == "as many parameters as Efficient Channel Attention"
+    with pytest.raises(OptionError, match="a placebo of 'cbam' needs 'cbam' among the mechanisms"):
+        arms_of(("se",), placebo=("cbam",))
 
 
 def test_canonical_json_has_no_order_and_no_invented_numbers() -> None:
@@ -95,9 +136,10 @@ def test_a_baseline_is_the_same_run_however_attention_starts() -> None:
 
 def test_arms_know_their_title_and_kind() -> None:
     assert [arm.as_dict() for arm in arms_of(("cbam:parts=spatial",))] == [
-        {"name": "baseline", "attention": None, "title": "baseline", "kind": None},
+        {"name": "baseline", "role": "baseline", "attention": None, "title": "baseline", "kind": None},
         {
             "name": "cbam:parts=spatial",
+            "role": "attention",
             "attention": "cbam:parts=spatial",
             "title": "Convolutional Block Attention Module",
             "kind": "spatial",
@@ -134,4 +176,22 @@ def test_code_that_shapes_the_numbers_changes_the_fingerprint(tmp_path: Any, mon
     assert code_fingerprint.__wrapped__() == here
     with (copy / "catalogue" / "cbam.py").open("a") as file:
         file.write("# what is computed\n")
+    assert code_fingerprint.__wrapped__() != here
+
+
+@pytest.mark.parametrize("source", ["study/material.py", "study/arms/placebo.py", "explain/record.py", "train/loader.py"])
+def test_whatever_a_run_is_made_by_is_in_the_fingerprint(
+    source: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+    from pathlib import Path
+
+    import foveate
+
+    copy = tmp_path / "foveate"
+    shutil.copytree(Path(foveate.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    here = code_fingerprint()
+    with (copy / source).open("a") as file:
+        file.write("# another\n")
+    monkeypatch.setattr(foveate, "__file__", str(copy / "__init__.py"))
     assert code_fingerprint.__wrapped__() != here

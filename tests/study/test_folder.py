@@ -12,12 +12,12 @@ import torch
 from foveate.errors import FoveateError
 from foveate.study.design import digest
 from foveate.study.folder import Folder, load, maps_bytes
-from foveate.study.reading import read_run
+from foveate.study.reading import FORMAT, read_run
 
 CONFIG = {"seed": 0, "epochs": 3, "learning_rate": 0.1}
 KEY = digest(CONFIG)[:16]
 RUN = {
-    "format": 1,
+    "format": FORMAT,
     "kind": "foveate run",
     "key": KEY,
     "arm": "cbam",
@@ -81,7 +81,7 @@ def renamed(text: str) -> str:
         (lambda text: "\0" * len(text), "is damaged"),
         (lambda _: "[]", "holds no table of values"),
         (lambda _: '{"kind": "something else"}', "is not a run of this version"),
-        (lambda text: text.replace('"format": 1', '"format": 2'), "is not a run of this version"),
+        (lambda text: text.replace(f'"format": {FORMAT}', '"format": 1'), "is not a run of this version"),
         (lambda text: text.replace('"loss": null', '"loss": NaN'), "is damaged"),
         (edited, "was changed after it was written"),
         (renamed, "holds another run than its name says"),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, OptionError, check_choice
 from foveate.registry import Spec
 from foveate.study.design import BASELINE, DEFAULT_ATTENTION, Arm, RunConfig, Study, digest
 from foveate.study.execution import Job, UnfinishedError, carry_out, part_of
@@ -93,6 +93,7 @@ def compare(
     """
     check_packages()
     reporter, means = progress or Silent(), means or Means()
+    _check(means, asked or Asked(), data)
     prepared = prepare(data, host, weights, tuple(attention), seeds, work=work, asked=asked)
     request = {
         "data": str(data) if isinstance(data, str | Path) else None,
@@ -167,7 +168,11 @@ class _Course:
             records, judged = self._seed_by_seed()
         else:
             records, judged = self._carry(self._jobs(self.study.runs(), "main", maps=True)), None
-        parts = self._carry(self._jobs(((arm, config) for arm, _, config in self.study.curve()), "fraction"))
+        curve = [(arm, config) for arm, _, config in self.study.curve()]
+        if self.study.sequential:  # no arm has more seeds with fewer samples than with all of them
+            had = {(run["arm"], run["seed"]) for run in records.values()}
+            curve = [(arm, config) for arm, config in curve if (arm.name, config.seed) in had]
+        parts = self._carry(self._jobs(curve, "fraction"))
         return self._conclude([*records.values()], [*parts.values()], judged)
 
     # runs
@@ -195,6 +200,7 @@ class _Course:
                 if arms[key] == BASELINE:
                     raise
                 self.failed.setdefault(arms[key], why)
+            self.notes += self.folder.interruptions(job.key for job in jobs)
             return {job.key: error.finished[job.key] for job in jobs if job.key in error.finished}
         self.notes += carried.notes
         return {job.key: record for job, record in zip(jobs, carried.records, strict=True)}
@@ -203,7 +209,8 @@ class _Course:
         from foveate.study.tuning import chosen_rates
 
         jobs = self._jobs(((arm, config) for arm, _, config in self.study.tuning()), "tuning")
-        self._write_down(only=jobs)
+        if not self.folder.begins_with(job.key for job in jobs):
+            self._write_down(only=jobs)
         try:
             records = [*self._carry(jobs).values()]
         except UnfinishedError as error:
@@ -226,20 +233,21 @@ class _Course:
         looking = GroupSequential(names, len(self.study.seeds), alpha=self.study.alpha, better=_way(better))
         records: Records = {}
         for seed in self.study.seeds:
-            still = {name for name in looking.open if name not in self.failed}
+            still = looking.open
             if not still:
                 break
             arms = [arm for arm in self.study.arms if arm.role in ("baseline", "larger") or _of(arm) in still]
+            arms = [arm for arm in arms if arm.name not in self.failed]
             runs = ((arm, self.study.config(arm, seed)) for arm in arms)
             found = self._carry(self._jobs(runs, "main", maps=True))
             records |= found
             scores = {run["arm"]: scores_of([run], metric)[0] for run in found.values()}
-            told = {name: scores[name] - scores[BASELINE] for name in still if name in scores}
-            if told:
-                looking.tell(told)
-        if self.failed:  # its verdicts would be of unequal numbers of seeds
-            return records, {}
-        return records, looking.verdicts(relevant=self.study.relevant)
+            looking.tell({name: scores[name] - scores[BASELINE] for name in still if name in scores})
+            for name in still:
+                if name in self.failed:
+                    looking.leave_out(name)
+        finished = [name for name in names if name not in self.failed]
+        return records, looking.verdicts(relevant=self.study.relevant) if finished else {}
 
     # files
 
@@ -278,7 +286,10 @@ class _Course:
             "compiled": self.means.compiled,
             "base": digest(self.study.shared()),
         }
-        before = read_json(self.folder.path / "cost.json")
+        try:
+            before = read_json(self.folder.path / "cost.json")
+        except FoveateError:  # damaged: it is measured again
+            before = None
         if before is not None and before.get("of") == wanted:
             return before
         self.reporter.stage("measuring cost")
@@ -286,7 +297,7 @@ class _Course:
         costs = price(self.prepared, self.study, quick=quick, compiled=self.means.compiled, reporter=self.reporter)
         costs = {"of": wanted, **costs}
         self.folder.write("cost.json", costs)
-        return costs
+        return read_json(self.folder.path / "cost.json") or costs
 
 
 class PartFinished(FoveateError):  # noqa: N818 (what it says is no error)
@@ -294,9 +305,28 @@ class PartFinished(FoveateError):  # noqa: N818 (what it says is no error)
 
     def __init__(self, runs: int, path: Path) -> None:
         super().__init__(
-            f"this machine's share, {runs} runs, is finished in '{path}': merge the folders with "
-            "`foveate study merge`, "
-            "and `foveate study resume` makes the table"
+            f"this machine's share, {runs} runs, is finished in '{path}': merge the folders with `foveate study "
+            "merge`, and `foveate study resume` makes the table"
+        )
+
+
+def _check(means: Means, asked: Asked, data: Any) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        OptionError: If the runs of a part are not known in advance, or samples are in this process alone.
+    """
+    if means.part is not None and (asked.grid or asked.sequential):
+        what = "a grid of learning rates" if asked.grid else "seeds that are added until decided"
+        raise OptionError(
+            f"a part of the runs and {what} do not go together: which runs there are is known only when others are "
+            "finished. Leave out one of the two, or let one machine give the runs to others with on='ray'"
+        )
+    check_choice("costs", means.costs, ("quick", "full"))
+    if means.on.strip() != "here" and data is not None and not isinstance(data, str | Path):
+        raise OptionError(
+            f"samples that were read already are in this process alone, and runs were asked for on '{means.on}': "
+            "give the folder instead, or on='here'"
         )
 
 

@@ -20,7 +20,8 @@ Role = Literal["baseline", "attention", "capacity", "placebo", "larger"]
 # whatever of the package shapes the numbers of a run; how they are measured, counted and shown does not
 SOURCES = (
     *("attention.py", "fusion.py", "replacement.py", "registry", "ops", "catalogue", "hosts", "surgery", "data"),
-    *("train", "study/arms", "study/work.py", "study/outcome.py", "study/calibration.py"),
+    *("train", "explain", "study/arms", "study/material.py", "study/work.py", "study/outcome.py"),
+    "study/calibration.py",
 )
 
 
@@ -154,7 +155,8 @@ class RunConfig:
         """The configuration that gave these plain values."""
         look = dict(values["look"])
         look["corruptions"] = tuple(look["corruptions"])
-        return cls(**{**values, "counts": tuple(values["counts"]), "look": Look(**look)})
+        own: dict[str, Any] = {**values, "counts": tuple(values["counts"]), "look": Look(**look)}
+        return cls(**own)
 
     @property
     def key(self) -> str:

@@ -81,6 +81,15 @@ class Folder:
                     (self.path / name).unlink(missing_ok=True)
         self.write("study.json", value)
 
+    def begins_with(self, keys: Iterable[str]) -> bool:
+        """Whether the study that is written down begins with these runs."""
+        try:
+            before = read_json(self.path / "study.json") or {}
+        except FoveateError:
+            return False
+        wanted = list(keys)
+        return [run.get("key") for run in before.get("runs", [])[: len(wanted)]] == wanted
+
     def begin(self, key: str, value: Mapping[str, Any]) -> None:
         """Note that a run is under way, and how far it is."""
         write_atomically(self._running(key), _text(value), durable=False)
@@ -227,7 +236,7 @@ def load(out: Path) -> Results:
 
 def maps_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Tensors and metadata as the content of a safetensors file."""
-    return save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+    return save_tensors({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, metadata)
 
 
 def _text(value: Mapping[str, Any]) -> bytes:

@@ -97,7 +97,7 @@ def _pictured(
     count = min(PICTURED, len(data.test))
     tensors: dict[str, Tensor] = {}
     for number in range(count):
-        image = data.test[number][0]
+        image = kind.scanned(data.test[number])
         with record(task.network) if attended else nullcontext() as maps:
             said = kind.say(task.network, image, data.classes, options)
         tensors[f"picture/{number}"] = said.picture

@@ -18,6 +18,7 @@ from foveate.data.chance import generator
 from foveate.data.fractions import fraction
 from foveate.data.resplitting import resplit
 from foveate.errors import DataError, FoveateWarning
+from foveate.registry import parse
 from foveate.study.arms.capacity import give_capacity, rooms_of
 from foveate.study.arms.placebo import make_placebo
 from foveate.study.design import RunConfig, canonical
@@ -79,7 +80,7 @@ def network_of(
         classes=tuple(data.classes),
         channels=kind.channels(data, weights),
         attention=config.attention,
-        at=config.at,
+        at=_place(config),
         start=config.start or "identity",
         options=config.options,
     )
@@ -101,6 +102,12 @@ def network_of(
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return network, new, attended
+
+
+def _place(config: RunConfig) -> str | None:
+    if config.at is not None or config.attention is None:
+        return config.at
+    return kind_of(config.work).usual_place(config.host, parse(config.attention))
 
 
 @lru_cache(maxsize=2)

@@ -37,6 +37,7 @@ from foveate.study.design import (
     counted,
 )
 from foveate.study.material import GIVEN, network_of
+from foveate.study.statistics.looks import planned_looks
 from foveate.train.kinds import Data, Kind, kind_of
 from foveate.train.recipe import Recipe
 
@@ -205,6 +206,13 @@ def prepare(
         torch=torch.__version__,
         library=_library(host),
     )
+    if asked.relevant is not None:
+        check_positive("the difference of interest", asked.relevant)
+    if asked.grid:
+        check_at_least("tuning_seeds", asked.tuning_seeds, 1)
+    for what, values in (("a factor of the grid", asked.grid), ("a fraction", asked.fractions)):
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise OptionError(f"{what} is named twice: {twice[0]:g}; once is enough")
     rate = float(base.recipe["learning_rate"])
     study = Study(
         base,
@@ -222,6 +230,8 @@ def prepare(
         "shifted": asked.shifted,
         "published": asked.published,
     }
+    if study.sequential:
+        planned_looks(len(study.seeds), study.alpha / len(study.compared))
     if data is not None and not isinstance(data, str | Path):
         GIVEN[samples.fingerprint] = samples
     study, said, metric = _built(study, kind, samples, source)

@@ -12,7 +12,9 @@ import numpy as np
 from foveate.study.design import BASELINE, Arm, Study
 from foveate.study.reading import FORMAT
 from foveate.study.statistics import estimate, paired_difference
-from foveate.study.statistics.judge import Paired, judge
+from foveate.study.statistics.judge import Better, Paired, judge
+from foveate.study.statistics.sequential import GroupSequential
+from foveate.study.statistics.sign_flip import fewest_seeds
 from foveate.study.statistics.verdict import Verdict
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -169,14 +171,19 @@ def paired(own: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]],
     pairs = [(run, by_seed[run["seed"]]) for run in own]
     differences = tuple(a["test"][metric] - b["test"][metric] for a, b in pairs)
     tables: list[tuple[Any, Any]] = [(a.get("scores"), b.get("scores")) for a, b in pairs]
-    dealt = any(a["config"]["resplit"] for a, _ in pairs)
-    told = all(one and other for one, other in tables)
-    if told and not dealt and len(pairs) > 1 and len({len(one) for table in tables for one in table}) == 1:
-        examples = np.array([np.subtract(one, other) for one, other in tables])
-        # a metric in single precision and a mean of the same answers in double differ by rounding: the mean is exact
-        if np.allclose(examples.mean(1), differences, rtol=0, atol=1e-6):
-            return Paired.over(examples.tolist())
+    same = not any(a["config"]["resplit"] for a, _ in pairs)
+    if same and len(pairs) > 1 and _one_length(tables):
+        examples = np.array([np.subtract(a, b) for a, b in tables])
+        means = examples.mean(1)
+        # a float32 metric and a float64 mean of the same answers differ by rounding: the mean is the exact one
+        if np.allclose(means, differences, rtol=0, atol=1e-6):
+            return Paired.over(examples)
     return Paired(differences)
+
+
+def _one_length(tables: Sequence[tuple[Any, Any]]) -> bool:
+    lengths = {len(own) if own else 0 for table in tables for own in table}
+    return len(lengths) == 1 and 0 not in lengths
 
 
 def rows_of(
@@ -241,6 +248,20 @@ def _row(arm: Arm, runs: Runs, costs: Mapping[str, Any], metric: str, verdict: V
     )
 
 
+def _judged(study: Study, pairs: Mapping[str, Paired], better: Better) -> Mapping[str, Verdict]:
+    """Where it depended on results how many seeds there are, only a test that was planned for looking holds its level.
+
+    A budget that is too small to decide among so many is left to :func:`judge`, which then says that nothing could be.
+    """
+    if not study.sequential or len(study.seeds) < fewest_seeds(study.alpha / len(pairs)):
+        return judge(pairs, alpha=study.alpha, relevant=study.relevant, better=better)
+    looking = GroupSequential(list(pairs), len(study.seeds), alpha=study.alpha, better=better)
+    for name, pair in pairs.items():
+        for difference in pair.differences:
+            looking.tell({name: difference})
+    return looking.verdicts(relevant=study.relevant)
+
+
 def contrasts_of(study: Study, runs: Runs, metric: str, better: str) -> tuple[Contrast, ...]:
     """Every mechanism beside its controls; Holm over all of these differences, apart from those to the baseline."""
     pairs: dict[str, Paired] = {}
@@ -253,5 +274,5 @@ def contrasts_of(study: Study, runs: Runs, metric: str, better: str) -> tuple[Co
             pairs[label], whose[label] = paired(own, runs[arm.name], metric), (arm.against, arm.name)
     if not pairs:
         return ()
-    found = judge(pairs, alpha=study.alpha, relevant=study.relevant, better="max" if better == "max" else "min")
+    found = _judged(study, pairs, "max" if better == "max" else "min")
     return tuple(Contrast(*whose[label], asdict(verdict), verdict.sentence(points)) for label, verdict in found.items())

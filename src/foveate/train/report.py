@@ -79,6 +79,12 @@ class Spread:
     def __init__(self, samples: Samples, count: int) -> None:
         self.samples, self.count = samples, min(count, len(samples))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each is called."""
+        names = self.samples.names
+        return tuple(names[index * len(names) // self.count] for index in range(self.count))
+
     def __len__(self) -> int:
         return self.count
 

@@ -50,9 +50,7 @@ class Usual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The mean, at the map's size, once for each sample; in training the map is taken into it first."""
         if self.training:
-            now = _resized(x.detach().mean(0, keepdim=True), self.mean)
-            self.mean.copy_(torch.where(self.begun > 0, torch.lerp(self.mean, now, MOMENTUM), now))
-            self.begun.fill_(1.0)
+            _follow(self.mean, self.begun, x.detach().mean(0, keepdim=True))
         return _resized(self.mean, x).to(x.dtype).expand(len(x), *self.mean.shape[1:2], *x.shape[2:]).contiguous()
 
 
@@ -68,6 +66,11 @@ class _Blind:
         object.__setattr__(self, "foveate_seen", tuple(usual))
         return super().forward(*maps)  # type: ignore[misc]
 
+    def gather(self, *maps: Tensor) -> Any:
+        """What is recalibrated with; weights that are shown on the way are of the map, and used by nobody."""
+        with _unseen(self):  # type: ignore[arg-type]
+            return super().gather(*maps)  # type: ignore[misc]
+
     def weigh(self, _context: Any, *which: Any) -> Any:
         """The weights of the running mean, whatever the context of the map is."""
         with _norms_at_rest(self):  # type: ignore[arg-type]
@@ -82,17 +85,18 @@ class _Constant(Map):
     """A map whose weights are their own running mean: the mean of the batch in training."""
 
     mean: Tensor
+    begun: Tensor
 
     def __init__(self, axes: tuple[str, ...], like: Tensor) -> None:
         super().__init__(*axes)
         self.register_buffer("mean", torch.zeros_like(like[:1]))
+        self.register_buffer("begun", torch.zeros(()))
 
     def forward(self, weights: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same weights for every sample."""
         if self.training:
             now = weights.mean(0, keepdim=True)
-            with torch.no_grad():
-                self.mean.lerp_(_resized(now.detach(), self.mean), MOMENTUM)
+            _follow(self.mean, self.begun, now.detach())
         else:
             now = _resized(self.mean, weights)
         return now.to(weights.dtype).expand(len(weights), *now.shape[1:])
@@ -174,6 +178,24 @@ def _seen(modules: list[nn.Module], network: nn.Module, example: tuple[Any, ...]
 
 
 @contextmanager
+def _unseen(step: nn.Module) -> Generator[None]:
+    """Nobody sees what passes through the maps."""
+    points = [
+        (owner, name, child)
+        for owner in step.modules()
+        for name, child in owner.named_children()
+        if isinstance(child, Map)
+    ]
+    for owner, name, child in points:
+        setattr(owner, name, Map(*child.axes))
+    try:
+        yield
+    finally:
+        for owner, name, child in points:
+            setattr(owner, name, child)
+
+
+@contextmanager
 def _norms_at_rest(step: nn.Module) -> Generator[None]:
     """Norms use the statistics they have, and do not move them."""
     moving = [one for one in step.modules() if isinstance(one, _NormBase) and one.training and one.track_running_stats]
@@ -184,6 +206,14 @@ def _norms_at_rest(step: nn.Module) -> Generator[None]:
     finally:
         for norm in moving:
             norm.training = True
+
+
+@torch.no_grad()
+def _follow(mean: Tensor, begun: Tensor, now: Tensor) -> None:
+    """Take another value into a running mean, which begins with the first."""
+    now = _resized(now, mean)
+    mean.copy_(torch.where(begun > 0, torch.lerp(mean, now, MOMENTUM), now))
+    begun.fill_(1.0)
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

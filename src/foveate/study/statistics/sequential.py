@@ -114,6 +114,16 @@ class GroupSequential:
                 if look.seeds == len(own):
                     self._p_values[name] = min(self._p_values[name], sign_flip(own) / look.share)
 
+    def leave_out(self, name: str) -> None:
+        """Go on without an arm, for a reason that is none of its differences: it cannot be trained, say.
+
+        Raises:
+            FoveateError: If there is no such arm.
+        """
+        if name not in self._differences:
+            raise FoveateError(f"there is no arm '{name}': {', '.join(self._differences)}")
+        del self._differences[name], self._p_values[name]
+
     def verdicts(
         self, *, relevant: float | None = None, examples: Mapping[str, Floats] | None = None
     ) -> dict[str, Verdict]:

@@ -167,6 +167,10 @@ class Kind(ABC, Generic[Options]):
         pixels = decode(path, None).pixels
         return grey(pixels) if channels == 1 else pixels
 
+    def scanned(self, sample: Any) -> Any:
+        """The image of a sample, as :meth:`read` would give it."""
+        return sample[0]
+
     @abstractmethod
     def say(self, network: nn.Module, pixels: Any, classes: Sequence[str], options: Options) -> Said:
         """What a trained network says of one image, as :meth:`read` gives it."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate import hosts
+from foveate.attention import maps_of
 from foveate.data.decode import UnusableImageError
 from foveate.data.medical.brains import synthetic_brains
 from foveate.data.medical.folder import Medical, subject_folder
@@ -158,6 +159,10 @@ class _Medical(Kind[MedicalOptions]):
             raise UnusableImageError(f"has {scan.values.shape[0]} channels, and the network takes {channels}")
         return scan
 
+    def scanned(self, sample: Any) -> Scan:
+        image, target = sample
+        return Scan(image, target.spacing, None, None, "")
+
     def say(self, network: nn.Module, pixels: Any, classes: Sequence[str], options: MedicalOptions) -> Said:
         scan: Scan = pixels
         task, dimensions, size = _settled(options)
@@ -183,7 +188,7 @@ def _pieces(scan: Scan, dimensions: int) -> list[Tensor]:
 
 
 def _mask_of(network: nn.Module, scan: Scan, classes: Sequence[str], dimensions: int, window: int) -> Said:
-    attention = bool(attached(network))
+    attention = bool(attached(network)) and bool(maps_of(network))
     masks, changed = list[Tensor](), list[tuple[str, Tensor] | None]()
     for piece in _pieces(scan, dimensions):
         logits, changes = said_of(network, normalised(piece)[None], window, attention=attention)

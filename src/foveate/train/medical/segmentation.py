@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
+from foveate.attention import maps_of
 from foveate.data.medical.data import Cases, Target
 from foveate.data.medical.scans import imported
 from foveate.errors import OptionError, check_at_least
@@ -119,7 +120,7 @@ class MedicalSegmentation(Task):
             return self.criterion(logits, truth[:, None]), list(logits.detach())
         losses, said = list[Tensor](), list[Tensor]()
         for image, target in zip(images, targets, strict=True):
-            looking = self._looking and bool(attached(self.network))
+            looking = self._looking and bool(attached(self.network)) and bool(maps_of(self.network))
             logits, changes = said_of(self.network, image[None], self.window, attention=looking)
             losses.append(self.criterion(logits.float(), target.truth[None, None]))
             said.append(logits[0])
