@@ -11,7 +11,7 @@ from foveate.study.drawing import FAINT, MUTED, canvas, svg
 
 @dataclass(frozen=True)
 class Curve:
-    """One accuracy over the epochs: one list a seed, all of one length."""
+    """One score over the epochs: one list a seed, all of one length."""
 
     epochs: Sequence[int]
     seeds: Sequence[Sequence[float]]
@@ -28,24 +28,26 @@ class Curve:
 
 def curves_chart(
     validation: Curve,
-    training: Curve,
+    training: Curve | None,
     baseline: Curve | None,
     *,
     name: str,
     title: str,
     colour: str,
     span: tuple[float, float],
+    label: str = "accuracy",
 ) -> str:
     """Learning curves of one arm: validation with a band over the seeds, training dashed, the baseline grey.
 
     Args:
-        validation: Accuracy on the validation images.
-        training: Accuracy on the training images, as they were seen while learning.
-        baseline: The baseline's validation accuracy, drawn behind, if this is not the baseline itself.
+        validation: Score on the validation samples.
+        training: Score on the training samples, as they were seen while learning; ``None`` where nobody kept it.
+        baseline: The baseline's validation score, drawn behind, if this is not the baseline itself.
         name: Begins every id in the drawing.
         title: What the drawing shows, in words.
         colour: The arm's colour.
-        span: The lowest and highest accuracy of the axis, one for all arms of a page.
+        span: The lowest and highest score of the axis, one for all arms of a page.
+        label: The name of the score.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -62,23 +64,25 @@ def curves_chart(
         epochs = list(validation.epochs)
         low, high = ([100 * pick(values) for values in zip(*validation.seeds, strict=True)] for pick in (min, max))
         axes.fill_between(epochs, low, high, color=colour, alpha=0.22, linewidth=0)
-        lines = [("training", training, colour, "--", 1.2), ("validation", validation, colour, "-", 2.0)]
+        lines = [("validation", validation, colour, "-", 2.0)]
+        if training is not None:
+            lines.insert(0, ("training", training, colour, "--", 1.2))
         if baseline is not None:
             lines.insert(0, ("baseline", baseline, MUTED, "-", 1.2))
         for _, curve, paint, dashes, thickness in lines:
             mean = [100 * value for value in curve.mean()]
             dot = "o" if len(mean) == 1 else ""
             axes.plot(list(curve.epochs), mean, dashes, marker=dot, color=paint, linewidth=thickness)
-        ends = {label: 100 * curve.mean()[-1] for label, curve, *_ in lines}
+        ends = {which: 100 * curve.mean()[-1] for which, curve, *_ in lines}
         heights = _apart(ends, 100 * (span[1] - span[0]) * 0.085)  # a line of text, in units of the axis
-        for label, _, paint, dashes, thickness in lines:
-            key = ([1.03, 1.1], [heights[label]] * 2)
+        for which, _, paint, dashes, thickness in lines:
+            key = ([1.03, 1.1], [heights[which]] * 2)
             axes.plot(
                 *key, dashes, color=paint, linewidth=thickness, transform=axes.get_yaxis_transform(), clip_on=False
             )
             axes.annotate(
-                label,
-                (1.13, heights[label]),
+                which,
+                (1.13, heights[which]),
                 xycoords=axes.get_yaxis_transform(),
                 verticalalignment="center",
                 annotation_clip=False,
@@ -87,7 +91,7 @@ def curves_chart(
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axes.locator_params(axis="y", nbins=5)
         axes.set_xlabel("epoch")
-        axes.set_title("accuracy, %", loc="left", pad=10)
+        axes.set_title(f"{label}, %", loc="left", pad=10)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         return svg(figure, name, title)
 

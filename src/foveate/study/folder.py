@@ -236,6 +236,7 @@ def load(out: Path) -> Results:
 
 def maps_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Tensors and metadata as the content of a safetensors file."""
+    # the format refuses tensors that share memory, such as a picture that is also what was seen
     return save_tensors({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, metadata)
 
 

@@ -96,6 +96,7 @@ def _pictured(
     options = kind.options(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.options.items()})
     count = min(PICTURED, len(data.test))
     tensors: dict[str, Tensor] = {}
+    entries: list[dict[str, Any]] = []
     for number in range(count):
         image = kind.scanned(data.test[number])
         with record(task.network) if attended else nullcontext() as maps:
@@ -106,8 +107,11 @@ def _pictured(
             look = look_of(maps, kind.shown_place, said.merge)
         if look is not None and look.heat.ndim == 2:
             tensors[f"heat/{number}"] = look.heat.float()
-            tensors[f"seen/{number}"] = said.picture if said.seen is None else said.seen
-    return tensors, [], f"the first {count} test images; chosen before anything was trained"
+            plain = image if image.dtype == torch.uint8 and image.shape[0] in (1, 3) else said.picture
+            tensors[f"seen/{number}"] = plain if said.seen is None else said.seen
+            what = "emphasis" if look.diverging else "takes"
+            entries.append({"tensor": f"heat/{number}", "what": what, "place": look.place})
+    return tensors, entries, f"the first {count} test images; chosen before anything was trained"
 
 
 def _written(maps: Any) -> Iterator[tuple[dict[str, Any], Tensor]]:

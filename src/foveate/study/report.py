@@ -1,8 +1,7 @@
-"""The report of a comparison: one HTML file that needs nothing else, not even a network connection."""
+"""The report of a comparison: one HTML file that needs nothing else, the same in Markdown, and its rows for a program."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,23 @@ from typing import Any
 from foveate.errors import FoveateError, MissingExtraError, OptionError
 from foveate.files import write_atomically
 from foveate.registry import Paper, get, parse
-from foveate.study import wording
-from foveate.study.curves import Curve, curves_chart
-from foveate.study.figures import Look, difference_chart, latency_chart, looks, parameters_chart
+from foveate.study import grids, wording
+from foveate.study.command import command
+from foveate.study.costing import cost_grids
+from foveate.study.drawn import drawn
+from foveate.study.figures import looks
 from foveate.study.folder import Results, load
 from foveate.study.pictures import answers
-from foveate.study.strips import places
+from foveate.study.strips import pictured, places
+from foveate.study.written import markdown, rows_csv
 
-NARROW, WIDE = 340, 760
 EMBEDDED = "Fashion-MNIST sample"
 NO_ATTENTION = "This network has no attention, and so no maps."
 NO_PICTURE = "This mechanism weighs what has no picture on the image, and so none is shown."
 
 
 def write(out: Path, path: Path | None = None) -> Path:
-    """Write the report of a folder of results.
+    """Write the report of a folder of results, and beside it ``report.md`` and ``rows.csv``.
 
     Args:
         out: The folder, with a finished comparison in it.
@@ -43,8 +44,14 @@ def write(out: Path, path: Path | None = None) -> Path:
             ...
         foveate.errors.FoveateError: 'no-such-folder' holds no study: run `foveate compare` into it first
     """
+    results = load(out)
+    page = render(results)
     target = path or out / "report.html"
-    write_atomically(target, render(load(out)).encode())
+    write_atomically(target, page.encode())
+    beside = target.parent
+    comparison = results.comparison or {}
+    write_atomically(beside / "report.md", markdown(results.study, comparison, tables(results)).encode())
+    write_atomically(beside / "rows.csv", rows_csv(comparison["rows"]).encode())
     return target
 
 
@@ -75,108 +82,102 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    rows = comparison["rows"]
+    study, rows = results.study, comparison["rows"]
     galleries = [_gallery(results, row) for row in rows]
-    look = looks([row["arm"] for row in rows])
+    look = looks(study["arms"])
+    metric = comparison["metric"]["name"]
     return pages.get_template("report.html.j2").render(
-        study=results.study,
+        study=study,
+        recipe=study["shared"]["recipe"],
         comparison=comparison,
         cost=results.cost,
         rows=rows,
         look=look,
-        papers={row["arm"]: _paper(row["arm"]) for row in rows},
-        largest=_largest(rows),
-        seeds=len(results.study["seeds"]),
-        charts=_charts(rows, look),
-        curves=_curves(results.runs, rows, look),
+        titles={row["arm"]: row["title"] for row in rows},
+        papers={arm["name"]: _paper(arm) for arm in study["arms"]},
+        seeds=len(study["seeds"]),
+        metric=wording.metric_name(metric),
+        tables=tables(results),
+        charts=drawn(comparison, results.runs, look, metric),
         galleries=galleries,
         rule=next((gallery["rule"] for gallery in galleries if gallery["rule"]), ""),
         places=max((place.places for gallery in galleries for place in gallery["places"]), default=0),
         conditions=dict(_flat(comparison["conditions"])),
-        command=_command(results.study),
-        embedded=results.study["shared"]["data"] == EMBEDDED,
+        command=command(study),
+        embedded=study["places"].get("data") is None,
+        known=EMBEDDED,
         words=wording,
     )
 
 
-def _largest(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The arm farthest from the baseline, in either direction."""
-    compared = [row for row in rows if row["difference"] is not None]
-    return max(compared, key=lambda row: abs(row["difference"]), default=None)
+def tables(results: Results) -> dict[str, list[grids.Grid]]:
+    """The tables of a report by section; a section without numbers has none."""
+    comparison, study = results.comparison or {}, results.study
+    rows, metric = comparison["rows"], comparison["metric"]["name"]
+    robustness, named = comparison["robustness"], wording.metric_name(comparison["metric"]["name"])
+    below = f"Below, the difference to the baseline in points with its 95{wording.SPACE}% interval."
+    found: dict[str, list[Any]] = {
+        "table": [grids.verdicts(rows, metric, study["data"]["test"]), grids.spent(rows)],
+        "controls": [grids.contrasts(comparison["contrasts"])],
+        "cost": [*cost_grids(results.cost)],
+        "tuned": [grids.tuned(comparison["tuned"], rows, metric)],
+        "fractions": [],
+        "corruptions": [],
+        "single": [],
+        "shifted": [],
+        "calibration": grids.calibration(comparison["calibration"]),
+        "focus": [grids.focus(comparison["focus"])],
+    }
+    if comparison["curves"]:
+        shares = {share: wording.percent(float(share)) for share in comparison["curves"]}
+        caption = f"Test {named} with so much of the training samples. {below}"
+        found["fractions"].append(grids.beside(comparison["curves"], caption, heads=shares))
+    if families := robustness.get("corruptions"):
+        strengths = {one: f"strength {one}" for one in robustness["strengths"]}
+        caption = f"Test {named} by family of corruptions, mean over strengths. {below}"
+        found["corruptions"].append(grids.beside(families, caption))
+        caption = f"Test {named} by strength, mean over corruptions. {below}"
+        found["corruptions"].append(grids.beside(robustness["strengths"], caption, heads=strengths))
+        caption = f"Test {named} by corruption, mean over strengths. {below}"
+        found["single"].append(grids.beside(robustness["single"], caption, turned="Corruption"))
+    if shifted := robustness.get("shifted"):
+        found["shifted"].append(grids.beside(shifted, f"{named} on other samples. {below}", turned="Samples"))
+    return {name: [grid for grid in own if grid is not None] for name, own in found.items()}
 
 
-def _paper(arm: str) -> Paper | None:
-    try:
-        return get(parse(arm).name).card.paper
-    except OptionError:  # the baseline, or a mechanism that is registered elsewhere
+def _paper(arm: Mapping[str, Any]) -> Paper | None:
+    if arm["role"] != "attention":
         return None
-
-
-def _charts(rows: Sequence[Mapping[str, Any]], look: Mapping[str, Look]) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    # our own drawings, in which matplotlib and ElementTree have escaped every name
-    drawn = {"parameters": parameters_chart(rows, look, name="parameters")}
-    if any(row["difference"] is not None for row in rows):
-        drawn["wide"] = difference_chart(rows, look, name="difference-wide", width=WIDE)
-        drawn["narrow"] = difference_chart(rows, look, name="difference-narrow", width=NARROW)
-    if any(row["latency_ratio"] is not None for row in rows):
-        drawn["latency"] = latency_chart(rows, look, name="latency")
-    return {name: Markup(drawing) for name, drawing in drawn.items()}  # noqa: S704
-
-
-def _curves(
-    runs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], look: Mapping[str, Look]
-) -> list[tuple[str, Any]]:
-    """One drawing an arm, all on the same axes."""
-    from markupsafe import Markup
-
-    found: dict[str, tuple[Curve, Curve]] = {}
-    for row in rows:
-        recorded = [run["curves"] for run in runs if run["arm"] == row["arm"] and run["curves"]["epoch"]]
-        if recorded:
-            epochs = recorded[0]["epoch"]
-            validation, training = (
-                Curve(epochs, [curves[which] for curves in recorded])
-                for which in ("validation_accuracy", "train_accuracy")
-            )
-            found[row["arm"]] = validation, training
-    seen = [value for pair in found.values() for curve in pair for seed in curve.seeds for value in seed]
-    if not seen:
-        return []
-    span = (max(0.0, min(seen) - 0.02), min(1.02, max(seen) + 0.02))
-    baseline = found.get(rows[0]["arm"])
-    drawn: list[tuple[str, Any]] = []
-    for number, (arm, (validation, training)) in enumerate(found.items()):
-        behind = baseline[0] if baseline and arm != rows[0]["arm"] else None
-        first, last = validation.mean()[0], validation.mean()[-1]
-        title = f"{arm}: mean validation accuracy from {wording.percent(first)} to {wording.percent(last)}"
-        drawing = curves_chart(
-            validation, training, behind, name=f"curve-{number}", title=title, colour=look[arm].colour, span=span
-        )
-        drawn.append((arm, Markup(drawing)))  # noqa: S704
-    return drawn
+    try:
+        return get(parse(arm["attention"]).name).card.paper
+    except OptionError:  # a mechanism that is registered elsewhere
+        return None
 
 
 def _gallery(results: Results, row: Mapping[str, Any]) -> dict[str, Any]:
     """The pictures of one arm, or the sentence that stands in their place."""
     run = next((run for run in results.runs if run["arm"] == row["arm"] and run["maps"]), None)
-    empty: dict[str, Any] = {"row": row, "answers": [], "places": [], "seed": None, "rule": "", "note": ""}
+    empty: dict[str, Any] = {
+        "row": row, "answers": [], "strips": [], "places": [], "seed": None, "rule": "", "note": "",
+    }  # fmt: skip
     if run is None:
         return {**empty, "note": "No maps were recorded for this arm."}
     try:
         tensors, entries, metadata = results.maps(run["key"])
     except FoveateError as error:
         return {**empty, "note": f"The maps cannot be shown: {error}."}
+    found = {**empty, "seed": run["seed"], "rule": metadata.get("rule", "")}
+    attended = row["role"] in ("attention", "placebo")
+    if "images" not in tensors:
+        strips = pictured(tensors, entries)
+        missing = NO_PICTURE if attended else NO_ATTENTION
+        return {**found, "strips": strips, "note": "" if len(strips) > 1 else missing}
+    classes: Sequence[str] = results.study["data"]["classes"]
     return {
-        "row": row,
-        "answers": answers(
-            tensors["images"], tensors["labels"], tensors["predictions"], results.study["data"]["classes"]
-        ),
+        **found,
+        "answers": answers(tensors["images"], tensors["labels"], tensors["predictions"], classes),
         "places": places(tensors["images"], tensors, entries),
-        "seed": run["seed"],
-        "rule": metadata.get("rule", ""),
-        "note": "" if entries else NO_ATTENTION if row["kind"] is None else NO_PICTURE,
+        "note": "" if entries else NO_PICTURE if attended else NO_ATTENTION,
     }
 
 
@@ -189,24 +190,3 @@ def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
         else:
             found.append((words, str(value)))
     return found
-
-
-def _command(study: Mapping[str, Any]) -> str:
-    """The command line that asks for this comparison again, with every choice written out."""
-    shared = study["shared"]
-    folder = shared["data"] != EMBEDDED
-    chosen = {
-        "--data": shared["data"] if folder else None,
-        "--image-size": shared["image_shape"][1] if folder else None,
-        "--host": shared["host"],
-        "--weights": shared["weights"] or "none",
-        "--attention": ",".join(arm["attention"] for arm in study["arms"] if arm["attention"]),
-        "--at": shared["at"],
-        "--start": shared["start"],
-        "--seeds": len(study["seeds"]),
-        "--epochs": shared["epochs"],
-        "--batch-size": shared["batch_size"],
-        "--learning-rate": shared["learning_rate"],
-    }
-    words = [f"{name} {shlex.quote(str(value))}" for name, value in chosen.items() if value is not None]
-    return " ".join(["foveate compare", *words, *(["--quick"] if study["quick"] else [])])

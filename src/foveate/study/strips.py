@@ -99,6 +99,59 @@ def places(
     return found
 
 
+def pictured(tensors: Mapping[str, Tensor], entries: Sequence[Mapping[str, Any]]) -> list[Strip]:
+    """Of work other than classification: what was said of each image, and what attention did to its positions.
+
+    Args:
+        tensors: Pictures as ``picture/N``, maps as ``heat/N``, what they are drawn over as ``seen/N``.
+        entries: What each map is, and at which place.
+
+    Raises:
+        MissingExtraError: If matplotlib or Pillow is not installed.
+
+    Example:
+        >>> [strip] = pictured({"picture/0": torch.zeros(3, 8, 8, dtype=torch.uint8)}, [])
+        >>> strip.cells[0].alt
+        'test image 1 with what this arm says of it'
+    """
+    numbers = sorted(int(name.partition("/")[2]) for name in tensors if name.startswith("picture/"))
+    said = [
+        Picture(_small(tensors[f"picture/{number}"]), f"test image {number + 1} with what this arm says of it")
+        for number in numbers
+    ]
+    strips = [Strip("Images and answers", "What this arm says of each image, drawn on it.", said)]
+    heats = {number: tensors[f"heat/{number}"].float() for number in numbers if f"heat/{number}" in tensors}
+    if not heats:
+        return strips
+    own = {entry["tensor"]: entry for entry in entries}
+    diverging = any(own.get(f"heat/{number}", {}).get("what") == "emphasis" for number in heats)
+    place = next((entry["place"] for entry in entries), "")
+    at = f" At {place}." if place else ""
+    what = (
+        f"Share of the feature energy, turned up (red) or down (blue); logarithm.{at}"
+        if diverging
+        else f"How much attention takes from every position.{at}"
+    )
+    if not all(bool(torch.isfinite(heat).all()) for heat in heats.values()):
+        return [*strips, Strip("emphasis", what, note="Some of its values are not finite numbers, so there is no picture.")]
+    scale = _visible(scale_of(*heats.values(), diverging=diverging), 0.1 if diverging else 0.0)
+    cells = [
+        Picture(
+            encoded(
+                overlay(shown(tensors[f"seen/{number}"]), heat, diverging=diverging, alpha=ALPHA, scale=scale), photo=True
+            ),
+            f"attention over test image {number + 1}: from {heat.min():.3g} to {heat.max():.3g}",
+        )
+        for number, heat in heats.items()
+    ]
+    low, high = ends(scale.low, scale.high)
+    return [*strips, Strip("emphasis" if diverging else "attention", what, cells, low, high, _gradient(scale))]
+
+
+def _small(image: Tensor) -> str:
+    return encoded(shown(image), photo=is_photo(image))
+
+
 def _strip(displayed: Sequence[Tensor], values: Tensor, entry: Mapping[str, Any], photo: bool) -> Strip:
     name, what = _words(values, entry)
     if not torch.isfinite(values).all():

@@ -57,6 +57,73 @@ def points_interval(interval: Sequence[float] | None) -> str:
     return f"{points(interval[0])}{SPACE}to {points(interval[1])}"
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign.
+
+    Example:
+        >>> signed(-0.5), signed(1.2345, 3), signed(0.0)
+        ('−0.50', '+1.234', '0.00')
+    """
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def signed_interval(interval: Sequence[float] | None, digits: int = 2) -> str:
+    """The ends of an interval of numbers with signs.
+
+    Example:
+        >>> signed_interval([-0.5, 0.25]).split()
+        ['−0.50', 'to', '+0.25']
+    """
+    if interval is None:
+        return "no interval from one seed"
+    return f"{signed(interval[0], digits)}{SPACE}to {signed(interval[1], digits)}"
+
+
+def probability(p: float) -> str:
+    """A p-value.
+
+    Example:
+        >>> probability(0.03125), probability(0.00004), probability(1.0)
+        ('0.031', '< 0.001', '1')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def verdict(word: str) -> str:
+    """The word of a verdict with a shape that says it too.
+
+    Example:
+        >>> verdict("better"), verdict("no evidence")
+        ('▲ better', '○ no evidence')
+    """
+    shape = {"better": "▲", "worse": "▼", "no evidence": "○"}.get(word, "?")
+    return f"{shape} {word}"
+
+
+def metric_name(metric: str) -> str:
+    """How people call a metric.
+
+    Example:
+        >>> metric_name("balanced_accuracy"), metric_name("miou")
+        ('balanced accuracy', 'mean IoU')
+    """
+    return {"miou": "mean IoU", "map": "mAP", "dice": "Dice"}.get(metric, metric.replace("_", " "))
+
+
+def size(count: float) -> str:
+    """A number of bytes.
+
+    Example:
+        >>> size(2_097_152), size(900)
+        ('2 MiB', '900 B')
+    """
+    for unit, letter in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {letter}"
+    return f"{count:g} B"
+
+
 def short_count(count: float) -> str:
     """A large number in at most three figures.
 
@@ -79,6 +146,26 @@ def times(ratio: float) -> str:
         '1.31×'
     """
     return f"{ratio:.2f}×"
+
+
+def times_interval(interval: Sequence[float]) -> str:
+    """The ends of an interval of ratios.
+
+    Example:
+        >>> times_interval([1.2, 1.4]).split()
+        ['1.20', 'to', '1.40×']
+    """
+    return f"{interval[0]:.2f}{SPACE}to {times(interval[1])}"
+
+
+def added(count: int) -> str:
+    """How many more.
+
+    Example:
+        >>> added(795), added(-20), added(0)
+        ('+795', '−20', '+0')
+    """
+    return f"{count:+,}".replace("-", MINUS)
 
 
 def more(ratio: float) -> str:

@@ -1,0 +1,130 @@
+"""Everything that was measured of each arm's cost as tables; what is not known says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from foveate.study import wording as words
+from foveate.study.grids import NOTHING, Cell, Grid
+
+Known = tuple[Cell, str | None]
+Read = Callable[[Mapping[str, Any]], Known]
+
+
+def cost_grids(cost: Mapping[str, Any] | None) -> list[Grid]:
+    """The tables of all costs; none where only counts and one latency were measured, which other tables have.
+
+    Args:
+        cost: As :func:`foveate.study.costs.measure_costs` found it.
+
+    Example:
+        >>> cost_grids({"quick": True, "arms": {}})
+        []
+    """
+    if cost is None or cost.get("quick", True) or not cost["arms"]:
+        return []
+    arms = cost["arms"]
+    settings = [_setting(one) for one in next(iter(arms.values())).get("latency") or []]
+    timed: dict[str, Read] = {setting: _latency(place) for place, setting in enumerate(settings)}
+    found = [
+        _grid(
+            "Latency: median of one pass, and how many times the baseline’s with its 95\N{NO-BREAK SPACE}% interval; "
+            "arms took turns, so that their ratios compare.",
+            timed,
+            arms,
+        ),
+        _grid("Bytes touched in a pass, memory, training and energy.", _spent(arms), arms),
+        _grid("Whether the network can be exported, and then says the same.", _exported(arms), arms),
+    ]
+    return [grid for grid in found if grid.columns or grid.notes]
+
+
+def _grid(caption: str, columns: Mapping[str, Read], arms: Mapping[str, Any]) -> Grid:
+    """A column that no arm knows becomes a sentence."""
+    read = {title: [how(arm) for arm in arms.values()] for title, how in columns.items()}
+    reasons = {title: {why for cell, why in cells if cell.main == NOTHING} for title, cells in read.items()}
+    empty = {title for title, cells in read.items() if all(cell.main == NOTHING for cell, _ in cells)}
+    kept = [title for title in columns if title not in empty]
+    rows = tuple(
+        (arm, tuple(_with_reason(*read[title][place]) for title in kept)) for place, arm in enumerate(arms)
+    )
+    notes = [f"{title}: not known; {'; '.join(sorted(filter(None, reasons[title]))) or 'no reason told'}." for title in empty]
+    return Grid(caption, tuple(kept), rows if kept else (), notes=tuple(sorted(notes)))
+
+
+def _with_reason(cell: Cell, why: str | None) -> Cell:
+    return Cell("not known", why) if cell.main == NOTHING and why else cell
+
+
+def _setting(one: Mapping[str, Any]) -> str:
+    layout = "" if one["layout"] == "contiguous" else f", {one['layout'].replace('_', ' ')}"
+    return f"batch {one['batch']}, {one['mode']}{layout}"
+
+
+def _latency(place: int) -> Read:
+    def read(arm: Mapping[str, Any]) -> Known:
+        rows: Sequence[Mapping[str, Any]] = arm.get("latency") or []
+        return _time(rows[place]) if place < len(rows) else (Cell(NOTHING), None)
+
+    return read
+
+
+def _time(row: Mapping[str, Any] | None) -> Known:
+    if not row or row.get("median_ms") is None:
+        return Cell(NOTHING), (row or {}).get("reason")
+    noisy = ", noisy" if row.get("noisy") else ""
+    return Cell(f"{row['median_ms']:.3g}\N{NO-BREAK SPACE}ms", _ratio(row) + noisy), None
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    if row.get("ratio") is None:
+        return ""
+    interval = row.get("interval")
+    return words.times(row["ratio"]) + (f" ({words.times_interval(interval)})" if interval else "")
+
+
+def _spent(arms: Mapping[str, Any]) -> dict[str, Read]:
+    def count(arm: Mapping[str, Any]) -> Known:
+        own = arm.get("bytes") or {}
+        number = own.get("count")
+        return Cell(NOTHING if number is None else words.size(number)), own.get("reason")
+
+    def memory(which: str, how: str) -> Read:
+        def read(arm: Mapping[str, Any]) -> Known:
+            own = (arm.get("memory") or {}).get(which) or {}
+            number = own.get(how)
+            return Cell(NOTHING if number is None else words.size(number)), own.get("reason")
+
+        return read
+
+    def energy(arm: Mapping[str, Any]) -> Known:
+        own = arm.get("energy") or {}
+        joules = own.get("joules")
+        return Cell(NOTHING) if joules is None else Cell(f"{joules:.3g} J", _ratio(own)), own.get("reason")
+
+    first = next(iter(arms.values()))
+    batch = (first.get("training") or {}).get("batch")
+    of = "" if batch is None else f", batch {batch}"
+    return {
+        "Bytes": count,
+        f"Training step{of}": lambda arm: _time(arm.get("training")),
+        f"Memory, inference{of}": memory("inference", "tensor_bytes"),
+        f"Memory, training{of}": memory("training", "tensor_bytes"),
+        f"Process, inference{of}": memory("inference", "process_bytes"),
+        f"Process, training{of}": memory("training", "process_bytes"),
+        f"Energy{of}": energy,
+    }
+
+
+def _exported(arms: Mapping[str, Any]) -> dict[str, Read]:
+    def read(way: str) -> Read:
+        def status(arm: Mapping[str, Any]) -> Known:
+            own = (arm.get("export") or {}).get(way) or {}
+            said = own.get("status", "unknown")
+            shape = {"works": "✓ ", "fails": "✗ ", "differs": "≠ "}.get(said, "")
+            return Cell(NOTHING if said == "unknown" else f"{shape}{said}", own.get("reason") or ""), own.get("reason")
+
+        return status
+
+    return {way: read(way) for way in next(iter(arms.values())).get("export") or {}}
