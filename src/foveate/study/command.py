@@ -35,7 +35,9 @@ def command(study: Mapping[str, Any]) -> str:
 
 def _options(study: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     shared, places = study["shared"], study["places"]
-    arms = {role: [arm for arm in study["arms"] if arm["role"] == role] for role in (arm["role"] for arm in study["arms"])}
+    arms = {
+        role: [arm for arm in study["arms"] if arm["role"] == role] for role in (arm["role"] for arm in study["arms"])
+    }
 
     def mechanisms(role: str) -> str:
         return ",".join(arm["attention"] for arm in arms.get(role, ()))
@@ -63,7 +65,10 @@ def _options(study: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "--shifted", places.get("shifted")
     yield "--focus", shared["look"]["focus"]
     yield "--resplit", shared["resplit"]
-    yield "--no-resplit", places.get("data") is not None and not shared["resplit"] and sum(shared["counts"]) < SMALL_DATA
+    yield (
+        "--no-resplit",
+        places.get("data") is not None and not shared["resplit"] and sum(shared["counts"]) < SMALL_DATA,
+    )
     yield "--sequential", study["sequential"]
     yield "--relevant", study["relevant"]
     yield "--quick", study["quick"]

@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file that needs nothing else, the same in Markdown, and its rows for a program."""
+"""The report of a comparison: one HTML file that needs nothing else, the same as text, and its rows for a program."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def tables(results: Results) -> dict[str, list[grids.Grid]]:
         "single": [],
         "shifted": [],
         "calibration": grids.calibration(comparison["calibration"]),
-        "focus": [grids.focus(comparison["focus"])],
+        "focus": grids.focus(comparison["focus"]),
     }
     if comparison["curves"]:
         shares = {share: wording.percent(float(share)) for share in comparison["curves"]}
