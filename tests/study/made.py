@@ -112,7 +112,9 @@ def results(
     conditions = {"device": "cpu", "cpu": "a processor", "threads": 2, "packages": {"torch": "2.15.0"}}
     names = [arm["name"] for arm in arms]
     cost = {"format": 1, "kind": "foveate costs", "of": {}, "conditions": conditions, "baseline": "baseline"}
-    folder.write("cost.json", cost | {"quick": not everything, "arms": {name: _cost(name) for name in names}, "runs": []})
+    folder.write(
+        "cost.json", cost | {"quick": not everything, "arms": {name: _cost(name) for name in names}, "runs": []}
+    )
     judged = judge(
         {name: Paired(_differences(name, seeds)) for name in ARMS if name != "baseline"}, alpha=0.05, better="max"
     )
@@ -174,7 +176,11 @@ def _besides(names: list[str], seeds: int) -> dict[str, Any]:
         name: {
             which: {
                 measure: {"mean": {"mean": value}}
-                | ({} if (name, which) == ("baseline", "Grad-CAM") else {"difference": {"mean": 0.017, "interval": None}})
+                | (
+                    {}
+                    if (name, which) == ("baseline", "Grad-CAM")
+                    else {"difference": {"mean": 0.017, "interval": None}}
+                )
                 for measure, value in measures.items()
             }
             for which in ("Grad-CAM", "attention", "centre", "uniform")
