@@ -22,8 +22,11 @@ from foveate.data import fashion_mnist
 from foveate.errors import FoveateError
 from foveate.study import report
 from foveate.study.command import command
+from foveate.study.compare import described
+from foveate.study.design import Study
 from foveate.study.figures import difference_chart, looks
 from foveate.study.folder import Folder, Results, load, maps_bytes
+from foveate.study.plan import Asked, prepare
 from foveate.study.strips import Bars, Picture, pictured, places
 from foveate.train.running import read_settings
 
@@ -477,6 +480,46 @@ def test_the_command_asks_for_everything_again(whole: Path) -> None:
         "--fractions": "0.25", "--corruptions": "1,3", "--shifted": "other's", "--focus": "4", "--no-resplit": "",
         "--sequential": "", "--relevant": "0.01", "--quick": "",
     }  # fmt: skip
+
+
+def test_what_the_command_asks_for_has_the_same_runs() -> None:
+    asked = Asked(
+        settings={"epochs": 2, "optimizer": "adamw", "mixup": 0.1, "augment": False},
+        train_samples=100, capacity=("se",),
+        placebo=("eca:kernel_size=5",), larger=("foveate/resnet14",), grid=(1 / 3, 1.0, 3.0),
+        fractions=(0.1, 0.7), corruptions=(2, 5), focus=3, at="stage", start="identity", quick=True,
+    )  # fmt: skip
+    first = prepare(None, "foveate/resnet8", "none", ("se", "eca:kernel_size=5"), 2, asked=asked)
+    found = _options(shlex.split(command(described(first, first.study, [])))[2:])
+
+    def several(name: str) -> list[str]:
+        return found[name].split(",")
+
+    again = Asked(
+        settings=read_settings("classification", found["--set"]),
+        train_samples=int(found["--train-samples"]),
+        capacity=tuple(several("--capacity")),
+        placebo=tuple(several("--placebo")),
+        larger=tuple(several("--larger")),
+        grid=tuple(map(float, several("--grid"))),
+        tuning_seeds=int(found["--tuning-seeds"]),
+        fractions=tuple(map(float, several("--fractions"))),
+        corruptions=tuple(map(int, several("--corruptions"))),
+        focus=int(found["--focus"]),
+        at=found["--at"],
+        start=found["--start"],
+        quick="--quick" in found,
+    )
+    attention, seeds = tuple(several("--attention")), int(found["--seeds"])
+    second = prepare(None, found["--host"], found["--weights"], attention, seeds, asked=again)
+
+    def keys(study: Study) -> list[str]:
+        tuning = [config.key for _, _, config in study.tuning()]
+        main = [config.key for _, config in study.runs()]
+        return [*tuning, *main, *(config.key for _, _, config in study.curve())]
+
+    assert len(keys(first.study)) == 6 * (3 + 2 + 2 * 2)
+    assert keys(second.study) == keys(first.study)
 
 
 def test_a_plain_command_is_short(finished: Path) -> None:

@@ -60,7 +60,7 @@ def _grid(caption: str, columns: Mapping[str, Read], arms: Mapping[str, Any]) ->
 
 def _setting(one: Mapping[str, Any]) -> str:
     layout = "" if one["layout"] == "contiguous" else f", {one['layout'].replace('_', ' ')}"
-    return f"batch {one['batch']}, {one['mode']}{layout}"
+    return f"batch{words.SPACE}{one['batch']}, {one['mode']}{layout}"
 
 
 def _latency(place: int) -> Read:
@@ -108,7 +108,7 @@ def _spent(arms: Mapping[str, Any]) -> dict[str, Read]:
 
     first = next(iter(arms.values()))
     batch = (first.get("training") or {}).get("batch")
-    of = "" if batch is None else f", batch {batch}"
+    of = "" if batch is None else f", batch{words.SPACE}{batch}"
     return {
         "Bytes": count,
         f"Training step{of}": lambda arm: _time(arm.get("training")),

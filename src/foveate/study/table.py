@@ -30,11 +30,11 @@ def table(comparison: Comparison) -> Table:
         padding=(0, 1),
         collapse_padding=True,
         caption_justify="left",
-        caption=_caption({len(row.seeds) for row in comparison.rows}),
+        caption=_caption(comparison),
     )
     drawn.add_column("", overflow="fold")
     drawn.add_column("verdict", overflow="fold")
-    for title in ("difference", f"{metric_name(comparison.metric['name'])} %", "parameters", "MACs", "latency"):
+    for title in ("difference", "score %", "parameters", "MACs", "latency"):
         drawn.add_column(title, justify="right", overflow="fold")
     judged = [row for row in comparison.rows if row.role in ("baseline", "attention")]
     apart = [row for row in comparison.rows if row.role not in ("baseline", "attention")]
@@ -45,11 +45,13 @@ def table(comparison: Comparison) -> Table:
     return drawn
 
 
-def _caption(counts: set[int]) -> str:
+def _caption(comparison: Comparison) -> str:
+    counts = {len(row.seeds) for row in comparison.rows}
+    score = f"score: test {metric_name(comparison.metric['name'])}; differences in points"
     if counts == {1}:
-        return "one seed: no intervals; differences in points"
+        return f"{score}; one seed: no intervals"
     over = f"{counts.pop()} seeds" if len(counts) == 1 else "the seeds of each arm"
-    return f"differences in points, paired by seed, with 95 % intervals over {over}"
+    return f"{score}, paired by seed, 95 % intervals over {over}"
 
 
 def _cells(row: Row, baseline: Row) -> list[str]:
@@ -79,6 +81,9 @@ def _cost(row: Row, baseline: Row) -> list[str]:
 
 
 def _with_ends(mean: float, interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return f"{100 * mean:+.1f}"
-    return f"{100 * mean:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+    ends = "" if interval is None else f" [{_points(interval[0])}, {_points(interval[1])}]"
+    return f"{_points(mean)}{ends}"
+
+
+def _points(difference: float) -> str:
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
