@@ -26,6 +26,7 @@ from foveate.study.compare import described
 from foveate.study.design import Study
 from foveate.study.figures import difference_chart, looks
 from foveate.study.folder import Folder, Results, load, maps_bytes
+from foveate.study.lines import lines_chart
 from foveate.study.plan import Asked, prepare
 from foveate.study.strips import Bars, Picture, pictured, places
 from foveate.train.running import read_settings
@@ -220,6 +221,13 @@ def test_what_is_left_out_is_said_above_all(whole_page: Page) -> None:
     assert "eca is left out: eca, seed 0: it ran out of memory." in whole_page.text.partition("How it was compared")[0]
 
 
+def test_maps_that_look_at_no_network_stand_apart(whole_page: Page) -> None:
+    section = part(whole_page, "Does the answer", "What it attends to")
+    first, apart = section.split("Maps that look at no network")
+    assert (first.count(" Grad-CAM 0.311"), first.count(" attention 0.311"), " centre 0.311" in first) == (5, 4, False)
+    assert (apart.count(" centre 0.311"), apart.count(" uniform 0.311"), " attention 0.311" in apart) == (5, 5, False)
+
+
 def test_controls_are_told_from_mechanisms_without_colour(whole: Path) -> None:
     look = looks(load(whole).study["arms"])
     mechanism, control = look["squeeze_excite"], look[made.CONTROL]
@@ -357,6 +365,19 @@ def test_an_arms_name_stays_text_in_a_drawing() -> None:
     assert "+1.0 (no interval from one seed)" in drawn.text
 
 
+def test_names_stand_in_the_order_in_which_lines_end() -> None:
+    table = {
+        share: {arm: {"mean": {"mean": score}} for arm, score in scores.items()}
+        for share, scores in {"0.5": {"baseline": 0.4, "eca": 0.3}, "1": {"baseline": 0.5, "eca": 0.6}}.items()
+    }
+    look = looks([{"name": "baseline", "role": "baseline"}, {"name": "eca", "role": "attention"}])
+    drawn = Page(lines_chart(table, look, metric="accuracy", along="training samples, %", times=100, name="l"))
+    assert "eca from 30.0 % to 60.0 %; baseline from 40.0 % to 50.0 %" in drawn.text
+    words = drawn.text.split("baseline from")[1].split()
+    assert words.index("eca") < words.index("baseline")
+    assert "100" in words and "50" in words
+
+
 def test_an_old_report_survives_a_full_disk(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.html"
     path.write_text("the old one")
@@ -373,7 +394,9 @@ def test_an_old_report_survives_a_full_disk(finished: Path, tmp_path: Path, monk
 
 def test_it_is_written_where_it_was_asked_for(finished: Path, html: str, tmp_path: Path) -> None:
     assert report.write(finished) == finished / "report.html"
+    assert {"report.html", "report.md", "rows.csv"} <= {entry.name for entry in finished.iterdir()}
     assert report.write(finished, tmp_path / "mine.html").read_text(encoding="utf-8") == html
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.html"]
 
 
 def _without_maps(out: Path) -> None:
@@ -484,7 +507,7 @@ def test_the_command_asks_for_everything_again(whole: Path) -> None:
 
 def test_what_the_command_asks_for_has_the_same_runs() -> None:
     asked = Asked(
-        settings={"epochs": 2, "optimizer": "adamw", "mixup": 0.1, "augment": False},
+        settings={"epochs": 2, "optimizer": "adamw", "weight_decay": 1e-4, "shift": 0.125, "augment": False},
         train_samples=100, capacity=("se",),
         placebo=("eca:kernel_size=5",), larger=("foveate/resnet14",), grid=(1 / 3, 1.0, 3.0),
         fractions=(0.1, 0.7), corruptions=(2, 5), focus=3, at="stage", start="identity", quick=True,

@@ -11,8 +11,8 @@ from foveate.study.plan import SMALL_DATA
 from foveate.train.kinds import kind_of
 from foveate.train.recipe import Recipe
 
-# what the referee chooses itself, and so might choose otherwise in another version
-CHOSEN = ("epochs", "batch_size", "learning_rate", "weight_decay")
+# what the referee chooses by itself where a person does not: another default than that of the recipe or the option
+CHOSEN = ("epochs", "batch_size", "learning_rate", "weight_decay", "shift")
 
 
 def command(study: Mapping[str, Any]) -> str:
@@ -79,7 +79,7 @@ def _settings(study: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     shared = study["shared"]
     kind = kind_of(shared["work"])
     usual = {one.name: one.default for cls in (Recipe, kind.options) for one in fields(cls)}
-    chosen = {*CHOSEN, *kind.usual}
+    chosen = {*CHOSEN, *kind.usual_of(shared["host"])}
     for name, value in {**shared["recipe"], **shared["options"]}.items():
         embedded = name == "size" and study["places"].get("data") is None
         plain = tuple(value) if isinstance(value, list) else value

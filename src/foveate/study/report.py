@@ -29,7 +29,7 @@ def write(out: Path, path: Path | None = None) -> Path:
 
     Args:
         out: The folder, with a finished comparison in it.
-        path: Where the report goes; ``report.html`` in the folder by default. It is there whole or not at all.
+        path: Where the page goes, alone; ``report.html`` in the folder by default. It is there whole or not at all.
 
     Returns:
         Where it is.
@@ -48,10 +48,10 @@ def write(out: Path, path: Path | None = None) -> Path:
     page = render(results)
     target = path or out / "report.html"
     write_atomically(target, page.encode())
-    beside = target.parent
-    comparison = results.comparison or {}
-    write_atomically(beside / "report.md", markdown(results.study, comparison, tables(results)).encode())
-    write_atomically(beside / "rows.csv", rows_csv(comparison["rows"]).encode())
+    if path is None:
+        comparison = results.comparison or {}
+        write_atomically(out / "report.md", markdown(results.study, comparison, tables(results)).encode())
+        write_atomically(out / "rows.csv", rows_csv(comparison["rows"]).encode())
     return target
 
 
