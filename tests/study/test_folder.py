@@ -185,7 +185,7 @@ def test_a_missing_run_is_a_missing_file(folder: Folder) -> None:
 
 
 def test_another_study_takes_away_results_that_are_not_its_own(folder: Folder) -> None:
-    results = ("comparison.json", "cost.json", "report.html")
+    results = ("comparison.json", "cost.json", "report.html", "report.md", "rows.csv")
 
     def there() -> list[str]:
         return [name for name in results if (folder.path / name).exists()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import importlib.util
 import itertools
@@ -15,16 +16,20 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 
 import foveate
-from foveate.cli import app
 from foveate.data import fashion_mnist
 from foveate.errors import FoveateError
 from foveate.study import report
+from foveate.study.command import command
+from foveate.study.compare import described
+from foveate.study.design import Study
 from foveate.study.figures import difference_chart, looks
-from foveate.study.folder import Results, load
-from foveate.study.strips import Bars, Picture, places
+from foveate.study.folder import Folder, Results, load, maps_bytes
+from foveate.study.lines import lines_chart
+from foveate.study.plan import Asked, prepare
+from foveate.study.strips import Bars, Picture, pictured, places
+from foveate.train.running import read_settings
 
 _described = importlib.util.spec_from_file_location("made", Path(__file__).with_name("made.py"))
 made = importlib.util.module_from_spec(_described)
@@ -81,11 +86,30 @@ def page(html: str) -> Page:
     return Page(html)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that can be asked for."""
+    return made.results(tmp_path_factory.mktemp("whole"), everything=True)
+
+
+@pytest.fixture(scope="module")
+def whole_page(whole: Path) -> Page:
+    return Page(report.render(load(whole)))
+
+
+def part(page: Page, start: str, end: str) -> str:
+    text = page.text[page.text.index("How it was compared") :]
+    return text[text.index(start) : text.index(end, text.index(start))]
+
+
 def rendered(results: Results) -> Page:
     return Page(report.render(results))
 
 
-def test_it_asks_nobody_for_anything(page: Page, html: str) -> None:
+@pytest.mark.parametrize("which", ["finished", "whole"])
+def test_it_asks_nobody_for_anything(which: str, request: pytest.FixtureRequest) -> None:
+    html = report.render(load(request.getfixturevalue(which)))
+    page = Page(html)
     papers = {foveate.get(name).card.paper.page for name in foveate.names()}
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form"}
@@ -102,7 +126,9 @@ def test_it_asks_nobody_for_anything(page: Page, html: str) -> None:
     assert "@import" not in style
 
 
-def test_every_id_is_there_once_and_every_reference_arrives(page: Page) -> None:
+@pytest.mark.parametrize("which", ["page", "whole_page"])
+def test_every_id_is_there_once_and_every_reference_arrives(which: str, request: pytest.FixtureRequest) -> None:
+    page = request.getfixturevalue(which)
     ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
     assert len(ids) == len(set(ids))
     assert len(page.all("svg")) > 8
@@ -114,29 +140,36 @@ def test_every_id_is_there_once_and_every_reference_arrives(page: Page) -> None:
 
 
 def test_every_arm_has_its_numbers(page: Page) -> None:
-    # by hand: squeeze_excite's accuracies are 0.824, 0.808, 0.838, its differences 0.012, 0.004, 0.018: their mean is
+    # by hand: squeeze_excite's scores are 0.824, 0.808, 0.838, its differences 0.012, 0.004, 0.018: their mean is
     # 1.133 points, their deviation 0.702, and the interval's half width 4.303 · 0.702 / √3 = 1.745
-    expected = {
-        "baseline": ["81.2 %", "79.2 to 83.2 %", "is the baseline", "78,042", "12.5 M", "1.00×", "1.9 ms"],
-        "squeeze_excite": ["82.3 %", "78.6 to 86.1 %", "+1.1", "−0.6 to +2.9", "78,837", "+795", "1.21×"],
-        "cbam:reduction=8": ["82.7 %", "+1.5", "79,911", "12.9 M", "+3.2 %", "1.63×", "3.1 ms"],
-        "psanet": ["81.1 %", "−0.1", "−6.3 to +6.0", "412,345", "+334,303", "31 M", "+148 %", "2.95×"],
+    # its effect is 1.133 / 0.702 = 1.614 standard deviations, times 0.564 for three seeds: 0.91
+    verdicts = {
+        "baseline": ["81.2 %", "79.2 to 83.2 %", "is the baseline"],
+        "squeeze_excite": ["? underpowered", "82.3 %", "78.6 to 86.1 %", "+1.1", "−0.6 to +2.9", "+0.91", "3 of 3"],
+        "cbam:reduction=8": ["? underpowered", "82.7 %", "+1.5"],
+        "psanet": ["? underpowered", "81.1 %", "−0.1", "−6.3 to +6.0", "2 of 3"],
     }
-    table = page.text[page.text.index("The table") : page.text.index("Differences to the baseline")]
-    rows = {arm: table.index(title, table.index("Latency")) for arm, (title, _) in made.ARMS.items()}
-    ends = [*sorted(rows.values()), len(table)]
-    for arm, numbers in expected.items():
-        row = table[rows[arm] : ends[ends.index(rows[arm]) + 1]]
-        for number in numbers:
-            assert number in row, arm
+    costs = {
+        "baseline": ["78,042", "12.5 M", "1.00×", "1.9 ms", "+3.4", "0.1"],
+        "squeeze_excite": ["78,837", "+795", "1.21×", "1.20 to 1.22×", "2.3 ms"],
+        "cbam:reduction=8": ["79,911", "12.9 M", "+3.2 %", "1.63×", "3.1 ms"],
+        "psanet": ["412,345", "+334,303", "31 M", "+148 %", "2.95×", "0.0333"],
+    }
+    text = part(page, "The table", "Differences to the baseline")
+    for expected, table in ((verdicts, text[: text.index("What each arm costs")]), (costs, text)):
+        begin = table.rindex("Smallest detectable " if expected is verdicts else "Learning rate")
+        rows = {arm: table.index(title, begin) for arm, (title, _) in made.ARMS.items()}
+        ends = [*sorted(rows.values()), len(table)]
+        for arm, numbers in expected.items():
+            row = table[rows[arm] : ends[ends.index(rows[arm]) + 1]]
+            for number in numbers:
+                assert number in row, (arm, number, row)
 
 
-def test_the_answer_names_the_largest_difference_in_neutral_words(page: Page) -> None:
-    assert "Of three mechanisms, the one that differed most" in page.text
-    assert "Convolutional Block Attention Module: +1.5 percentage points" in page.text
-    assert "A note that the terminal prints too." in page.text
-    words = set(re.findall(r"[a-z]+", page.text.lower()))
-    assert not words & {"better", "worse", "underpowered", "significant", "significantly", "evidence", "wins", "best"}
+def test_the_verdict_comes_first(page: Page) -> None:
+    before = page.text[: page.text.index("How it was compared")]
+    assert "Underpowered: three seeds cannot decide about any of them." in before
+    assert "A note that the terminal prints too." in before
 
 
 def test_everything_is_in_its_order(page: Page) -> None:
@@ -146,6 +179,114 @@ def test_everything_is_in_its_order(page: Page) -> None:
     ]  # fmt: skip
     for words in ("1,800 training, 200 validation and 500 test", "0.1, fixed in advance", "0, 1, 2", "a processor"):
         assert words in page.text
+
+
+def test_what_was_asked_for_besides_has_its_sections(whole_page: Page) -> None:
+    sections = [attributes["id"] for attributes in whole_page.all("section") if attributes.get("id")]
+    assert sections == [
+        "design", "table", "differences", "controls", "costs", "curves", "fractions", "tuned", "robustness",
+        "calibration", "focus", "attention", "conditions", "repeat",
+    ]  # fmt: skip
+    linked = {link["href"] for link in whole_page.all("a") if link["href"].startswith("#")}
+    assert linked == {f"#{name}" for name in sections}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        # 3 differences of 0.2, −0.2 and 2.0 points: their mean is 0.667
+        ("beside their controls", "What it costs", ["placebo of squeeze_excite", "? underpowered", "+0.7", "2 of 3"]),
+        ("What it costs", "Learning curves", [
+            "psanet is certainly dominated by squeeze_excite", "batch 8, eager", "15.2 ms", "noisy", "44.4 ms", "5 MiB",
+            "not known note 1", "Note 1: <i>it broke</i>", "Energy, batch 8: not known; the machine tells no energy",
+            "✗ fails", "no such operation",
+        ]),
+        ("fewer training samples", "Learning rates", ["25.0 %", "41.1 %", "42.1 %", "+1.0 (−1.0 to +2.0)", "81.2 %"]),
+        ("Learning rates", "not what they were", ["0.0333333", "70.1 %", "71.2 % ✓ chosen", "not finished"]),
+        ("not what they were", "Calibration", [
+            "51.1 %", "noise", "strength 3", "54.1 %", "Each corruption", "fog", "<b>snow</b>", "57.1 %", "shifted",
+        ]),
+        ("Calibration", "Does the answer", ["0.071", "0.272", "After scaling", "0.033", "+0.010 (−0.010 to +0.020)"]),
+        ("Does the answer", "What it attends to", ["insertion, mean", "0.311", "+0.017 (one seed)", "centre"]),
+        ("Conditions", "Repeat it", ["baseline, seed 1: cut off after 1 of 4 epochs"]),
+    ],
+)  # fmt: skip
+def test_numbers_stand_in_their_sections(whole_page: Page, start: str, end: str, expected: list[str]) -> None:
+    section = part(whole_page, start, end)
+    for words in expected:
+        assert words in section, (words, section)
+
+
+def test_what_is_left_out_is_said_above_all(whole_page: Page) -> None:
+    assert "eca is left out: eca, seed 0: it ran out of memory." in whole_page.text.partition("How it was compared")[0]
+
+
+def test_maps_that_look_at_no_network_stand_apart(whole_page: Page) -> None:
+    section = part(whole_page, "Does the answer", "What it attends to")
+    first, apart = section.split("Maps that look at no network")
+    assert (first.count(" Grad-CAM 0.311"), first.count(" attention 0.311"), " centre 0.311" in first) == (5, 4, False)
+    assert (apart.count(" centre 0.311"), apart.count(" uniform 0.311"), " attention 0.311" in apart) == (5, 5, False)
+
+
+def test_controls_are_told_from_mechanisms_without_colour(whole: Path) -> None:
+    look = looks(load(whole).study["arms"])
+    mechanism, control = look["squeeze_excite"], look[made.CONTROL]
+    assert (control.colour, control.hollow) == (mechanism.colour, True)
+    assert control.marker != mechanism.marker
+    assert not any(one.hollow for name, one in look.items() if name != made.CONTROL)
+    filled = [(one.colour, one.marker) for one in look.values() if not one.hollow]
+    assert len(filled) == len(set(filled))
+
+
+def test_text_and_rows_lie_beside_the_page(whole: Path) -> None:
+    report.write(whole)
+    text = (whole / "report.md").read_text(encoding="utf-8")
+    assert text.splitlines()[2] == "**Underpowered: three seeds cannot decide about any of them.**"
+    assert "&lt;b&gt;snow&lt;/b&gt;" in text
+    assert "<b>" not in text
+    assert "    foveate compare --work classification" in text
+    [line] = [line for line in text.splitlines() if line.startswith("| psanet | ? underpowered")]
+    assert "−0.1 (−6.3 to +6.0)" in line.replace("\N{NO-BREAK SPACE}", " ")
+    rows = list(csv.DictReader((whole / "rows.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["arm"] for row in rows] == [*made.ARMS, made.CONTROL]
+    assert rows[1]["scores"] == "0.824 0.808 0.838"
+    assert (rows[1]["verdict_word"], rows[0]["verdict_word"]) == ("underpowered", "")
+
+
+def test_other_work_shows_what_was_said(tmp_path: Path) -> None:
+    out = made.results(tmp_path)
+    results = load(out)
+    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    tensors = {"picture/0": pictures[0], "picture/1": pictures[1], "heat/1": torch.randn(4, 4), "seen/1": pictures[1]}
+    entries = [{"tensor": "heat/1", "what": "emphasis", "place": "bottleneck"}]
+    for run in results.runs:
+        if run["maps"]:
+            own = entries if run["arm"] == "psanet" else []
+            kept = tensors if own else {name: one for name, one in tensors.items() if name.startswith("picture")}
+            metadata = {"format": "2", "rule": "the first two", "maps": json.dumps(own)}
+            plain = {name: value for name, value in run.items() if name not in ("maps", "digest")}
+            Folder(out).finish(run["key"], plain, maps_bytes(kept, metadata))
+    page = rendered(load(out))
+    text = page.text[page.text.index("What it attends to") :]
+    assert text.count("What this arm says of each image, drawn on it.") == 4
+    assert text.count("logarithm. At bottleneck.") == 1
+    drawn = [image["alt"] for image in page.all("img")]
+    assert drawn.count("test image 2 with what this arm says of it") == 4
+    assert sum(alt.startswith("attention over test image 2: from ") for alt in drawn) == 1
+
+
+def test_a_map_that_is_no_number_is_not_drawn() -> None:
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    tensors = {"picture/0": image, "seen/0": image, "heat/0": torch.full((2, 2), torch.nan)}
+    said, emphasis = pictured(tensors, [{"tensor": "heat/0", "what": "emphasis", "place": "stem"}])
+    assert len(said.cells) == 1
+    assert not emphasis.cells
+    assert "not finite numbers" in emphasis.note
+
+
+def test_tensors_may_share_memory(tmp_path: Path) -> None:
+    picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    assert maps_bytes({"picture/0": picture, "seen/0": picture}, {"format": "2"})
 
 
 def test_who_cannot_see_it_can_read_it(page: Page) -> None:
@@ -189,13 +330,18 @@ HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$
 
 
 def test_names_from_outside_stay_text(tmp_path: Path) -> None:
-    out = made.results(tmp_path / "<b>bold</b>", classes=HOSTILE, report="</pre><script>alert(2)</script>")
+    report_of_data = "</pre><script>alert(2)</script>"
+    out = made.results(tmp_path / "<b>bold</b>", classes=HOSTILE, report=report_of_data, everything=True)
     study = json.loads((out / "study.json").read_text())
     study["data"]["name"] = study["shared"]["data"] = "</title><script>alert(3)</script>"
     (out / "study.json").write_text(json.dumps(study))
     comparison = json.loads((out / "comparison.json").read_text())
     comparison["results"] = "<script>alert(4)</script>"
     comparison["conditions"]["cpu"] = "<script>alert(5)</script>"
+    comparison["failed"] = {"<script>alert(6)</script>": "</p><script>alert(7)</script>"}
+    comparison["headline"] = comparison["rows"][1]["sentence"] = "</strong><script>alert(8)</script>"
+    comparison["interrupted"] = ["<script>alert(9)</script>"]
+    comparison["robustness"]["shifted"]["<script>alert(10)</script>"] = comparison["robustness"]["shifted"]["shifted"]
     (out / "comparison.json").write_text(json.dumps(comparison))
     page = rendered(load(out))
     assert not page.all("script")
@@ -209,13 +355,27 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
 def test_an_arms_name_stays_text_in_a_drawing() -> None:
     name = "</text><script>&$x^2$\x00"
     rows = [
-        {"arm": "baseline", "difference": None},
-        {"arm": name, "difference": 0.01, "difference_interval": None, "differences": [0.01]},
+        {"arm": "baseline", "role": "baseline", "difference": None},
+        {"arm": name, "role": "attention", "difference": 0.01, "difference_interval": None, "differences": [0.01]},
     ]
-    drawn = Page(difference_chart(rows, looks(["baseline", name]), name="d", width=760))
+    look = looks([{"name": "baseline", "role": "baseline"}, {"name": name, "role": "attention"}])
+    drawn = Page(difference_chart(rows, look, name="d", width=760))
     assert not drawn.all("script")
     assert drawn.text.count("</text><script>&$x^2$") == 2  # in the title and beside the line
     assert "+1.0 (no interval from one seed)" in drawn.text
+
+
+def test_names_stand_in_the_order_in_which_lines_end() -> None:
+    table = {
+        share: {arm: {"mean": {"mean": score}} for arm, score in scores.items()}
+        for share, scores in {"0.5": {"baseline": 0.4, "eca": 0.3}, "1": {"baseline": 0.5, "eca": 0.6}}.items()
+    }
+    look = looks([{"name": "baseline", "role": "baseline"}, {"name": "eca", "role": "attention"}])
+    drawn = Page(lines_chart(table, look, metric="accuracy", along="training samples, %", times=100, name="l"))
+    assert "eca from 30.0 % to 60.0 %; baseline from 40.0 % to 50.0 %" in drawn.text
+    words = drawn.text.split("baseline from")[1].split()
+    assert words.index("eca") < words.index("baseline")
+    assert "100" in words and "50" in words
 
 
 def test_an_old_report_survives_a_full_disk(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +394,9 @@ def test_an_old_report_survives_a_full_disk(finished: Path, tmp_path: Path, monk
 
 def test_it_is_written_where_it_was_asked_for(finished: Path, html: str, tmp_path: Path) -> None:
     assert report.write(finished) == finished / "report.html"
+    assert {"report.html", "report.md", "rows.csv"} <= {entry.name for entry in finished.iterdir()}
     assert report.write(finished, tmp_path / "mine.html").read_text(encoding="utf-8") == html
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.html"]
 
 
 def _without_maps(out: Path) -> None:
@@ -277,18 +439,17 @@ def test_what_was_not_measured_says_so(finished: Path) -> None:
     for row in results.comparison["rows"]:
         row["latency_ratio"] = row["latency_ms"] = row["macs"] = None
     for run in results.runs:
-        run["curves"] = {name: [] for name in run["curves"]}
+        run["history"] = {name: [] for name in run["history"]}
     page = rendered(Results(results.path, results.study, None, results.comparison, results.runs))
     assert "Latency was not measured, so there is no picture of it." in page.text
-    assert "No curves were recorded." in page.text
+    assert "Learning curves" not in page.text
     assert page.text.count("not measured") == 4 + 4 + 1  # latencies, MACs, and the sentence
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     page = rendered(load(made.results(tmp_path, seeds=1)))
-    assert "(one seed, so no interval)" in page.text
     assert "which one seed does not have" in page.text
-    table = page.text[page.text.index("The table") : page.text.index("Differences to the baseline")]
+    table = part(page, "The table", "Differences to the baseline")
     assert table.count("no interval from one seed") == 4 + 3
 
 
@@ -300,18 +461,97 @@ def test_without_a_comparison_there_is_no_report(tmp_path: Path) -> None:
     assert not (out / "report.html").exists()
 
 
-def test_the_command_is_one_that_the_command_line_understands(finished: Path) -> None:
-    study = load(finished).study
-    study["shared"]["data"], study["quick"] = "my images", True
-    page_command = report._command(study)
-    words = shlex.split(page_command)
+def _options(words: list[str]) -> dict[str, str | list[str]]:
+    """What a command line asks for: options with a value, several ``--set``, and flags."""
+    found: dict[str, str | list[str]] = {"--set": []}
+    place = 0
+    while place < len(words):
+        name = words[place]
+        assert name.startswith("--"), name
+        flag = place + 1 == len(words) or words[place + 1].startswith("--")
+        if name == "--set":
+            found["--set"].append(words[place + 1])
+        else:
+            assert name not in found
+            found[name] = "" if flag else words[place + 1]
+        place += 1 if flag else 2
+    return found
+
+
+def test_the_command_asks_for_everything_again(whole: Path) -> None:
+    study = load(whole).study
+    study["quick"] = study["sequential"] = True
+    study["relevant"] = 0.01
+    study["places"] |= {"data": "my images", "weights": "w; rm.pt", "shifted": "other's"}
+    study["arms"].append({"name": "foveate/resnet20", "role": "larger", "attention": None, "host": "foveate/resnet20"})
+    words = shlex.split(command(study))
     assert words[:2] == ["foveate", "compare"]
-    compare = typer.main.get_command(app).commands["compare"]
-    chosen = compare.make_context("compare", words[2:]).params
-    assert str(chosen["data"]) == "my images"
-    assert chosen["attention"] == "squeeze_excite,cbam:reduction=8,psanet"
-    assert (chosen["seeds"], chosen["epochs"], chosen["batch_size"], chosen["learning_rate"]) == (3, 4, 64, 0.1)
-    assert (chosen["weights"], chosen["image_size"], chosen["start"], chosen["quick"]) == ("none", 28, "paper", True)
+    found = _options(words[2:])
+    settings = read_settings("classification", found.pop("--set"))
+    assert settings["mixup"] == 0.2
+    assert settings["size"] == 28
+    assert "on_error" not in settings  # it is what it is anyway
+    assert {name: settings[name] for name in ("epochs", "batch_size", "learning_rate")} == {
+        "epochs": 4, "batch_size": 64, "learning_rate": 0.1,
+    }  # fmt: skip
+    # the rate of a third is the same number to the last bit, or its runs would be others
+    assert [0.1 * float(factor) for factor in found.pop("--grid").split(",")] == study["rates"]
+    assert found == {
+        "--work": "classification", "--data": "my images", "--host": "foveate/resnet8", "--weights": "w; rm.pt",
+        "--attention": "squeeze_excite,cbam:reduction=8,psanet", "--at": "residual", "--start": "paper", "--seeds": "3",
+        "--train-samples": "1800", "--placebo": "squeeze_excite", "--larger": "foveate/resnet20", "--tuning-seeds": "1",
+        "--fractions": "0.25", "--corruptions": "1,3", "--shifted": "other's", "--focus": "4", "--no-resplit": "",
+        "--sequential": "", "--relevant": "0.01", "--quick": "",
+    }  # fmt: skip
+
+
+def test_what_the_command_asks_for_has_the_same_runs() -> None:
+    asked = Asked(
+        settings={"epochs": 2, "optimizer": "adamw", "weight_decay": 1e-4, "shift": 0.125, "augment": False},
+        train_samples=100, capacity=("se",),
+        placebo=("eca:kernel_size=5",), larger=("foveate/resnet14",), grid=(1 / 3, 1.0, 3.0),
+        fractions=(0.1, 0.7), corruptions=(2, 5), focus=3, at="stage", start="identity", quick=True,
+    )  # fmt: skip
+    first = prepare(None, "foveate/resnet8", "none", ("se", "eca:kernel_size=5"), 2, asked=asked)
+    found = _options(shlex.split(command(described(first, first.study, [])))[2:])
+
+    def several(name: str) -> list[str]:
+        return found[name].split(",")
+
+    again = Asked(
+        settings=read_settings("classification", found["--set"]),
+        train_samples=int(found["--train-samples"]),
+        capacity=tuple(several("--capacity")),
+        placebo=tuple(several("--placebo")),
+        larger=tuple(several("--larger")),
+        grid=tuple(map(float, several("--grid"))),
+        tuning_seeds=int(found["--tuning-seeds"]),
+        fractions=tuple(map(float, several("--fractions"))),
+        corruptions=tuple(map(int, several("--corruptions"))),
+        focus=int(found["--focus"]),
+        at=found["--at"],
+        start=found["--start"],
+        quick="--quick" in found,
+    )
+    attention, seeds = tuple(several("--attention")), int(found["--seeds"])
+    second = prepare(None, found["--host"], found["--weights"], attention, seeds, asked=again)
+
+    def keys(study: Study) -> list[str]:
+        tuning = [config.key for _, _, config in study.tuning()]
+        main = [config.key for _, config in study.runs()]
+        return [*tuning, *main, *(config.key for _, _, config in study.curve())]
+
+    assert len(keys(first.study)) == 6 * (3 + 2 + 2 * 2)
+    assert keys(second.study) == keys(first.study)
+
+
+def test_a_plain_command_is_short(finished: Path) -> None:
+    found = _options(shlex.split(command(load(finished).study))[2:])
+    assert set(found) == {
+        "--work", "--host", "--weights", "--attention", "--at", "--start", "--seeds", "--set", "--train-samples",
+    }  # fmt: skip
+    assert found["--weights"] == "none"
+    assert not any(setting.startswith("size=") for setting in found["--set"])  # the embedded images have theirs
 
 
 def test_the_embedded_sample_is_known_by_its_name() -> None:

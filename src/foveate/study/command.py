@@ -11,8 +11,8 @@ from foveate.study.plan import SMALL_DATA
 from foveate.train.kinds import kind_of
 from foveate.train.recipe import Recipe
 
-# what the referee chooses itself, and so might choose otherwise in another version
-CHOSEN = ("epochs", "batch_size", "learning_rate", "weight_decay")
+# what the referee chooses by itself where a person does not: another default than that of the recipe or the option
+CHOSEN = ("epochs", "batch_size", "learning_rate", "weight_decay", "shift")
 
 
 def command(study: Mapping[str, Any]) -> str:
@@ -35,7 +35,9 @@ def command(study: Mapping[str, Any]) -> str:
 
 def _options(study: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     shared, places = study["shared"], study["places"]
-    arms = {role: [arm for arm in study["arms"] if arm["role"] == role] for role in (arm["role"] for arm in study["arms"])}
+    arms = {
+        role: [arm for arm in study["arms"] if arm["role"] == role] for role in (arm["role"] for arm in study["arms"])
+    }
 
     def mechanisms(role: str) -> str:
         return ",".join(arm["attention"] for arm in arms.get(role, ()))
@@ -63,7 +65,10 @@ def _options(study: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "--shifted", places.get("shifted")
     yield "--focus", shared["look"]["focus"]
     yield "--resplit", shared["resplit"]
-    yield "--no-resplit", places.get("data") is not None and not shared["resplit"] and sum(shared["counts"]) < SMALL_DATA
+    yield (
+        "--no-resplit",
+        places.get("data") is not None and not shared["resplit"] and sum(shared["counts"]) < SMALL_DATA,
+    )
     yield "--sequential", study["sequential"]
     yield "--relevant", study["relevant"]
     yield "--quick", study["quick"]
@@ -74,7 +79,7 @@ def _settings(study: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     shared = study["shared"]
     kind = kind_of(shared["work"])
     usual = {one.name: one.default for cls in (Recipe, kind.options) for one in fields(cls)}
-    chosen = {*CHOSEN, *kind.usual}
+    chosen = {*CHOSEN, *kind.usual_of(shared["host"])}
     for name, value in {**shared["recipe"], **shared["options"]}.items():
         embedded = name == "size" and study["places"].get("data") is None
         plain = tuple(value) if isinstance(value, list) else value

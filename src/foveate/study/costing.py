@@ -41,25 +41,26 @@ def cost_grids(cost: Mapping[str, Any] | None) -> list[Grid]:
 
 
 def _grid(caption: str, columns: Mapping[str, Read], arms: Mapping[str, Any]) -> Grid:
-    """A column that no arm knows becomes a sentence."""
+    """A column that no arm knows becomes a sentence, and so does every reason."""
     read = {title: [how(arm) for arm in arms.values()] for title, how in columns.items()}
-    reasons = {title: {why for cell, why in cells if cell.main == NOTHING} for title, cells in read.items()}
-    empty = {title for title, cells in read.items() if all(cell.main == NOTHING for cell, _ in cells)}
-    kept = [title for title in columns if title not in empty]
-    rows = tuple(
-        (arm, tuple(_with_reason(*read[title][place]) for title in kept)) for place, arm in enumerate(arms)
-    )
-    notes = [f"{title}: not known; {'; '.join(sorted(filter(None, reasons[title]))) or 'no reason told'}." for title in empty]
-    return Grid(caption, tuple(kept), rows if kept else (), notes=tuple(sorted(notes)))
+    kept = [title for title, cells in read.items() if any(cell.main != NOTHING for cell, _ in cells)]
+    reasons = list(dict.fromkeys(why for title in kept for cell, why in read[title] if why and cell.main == NOTHING))
 
+    def shown(cell: Cell, why: str | None) -> Cell:
+        return Cell("not known", f"note {reasons.index(why) + 1}") if cell.main == NOTHING and why else cell
 
-def _with_reason(cell: Cell, why: str | None) -> Cell:
-    return Cell("not known", why) if cell.main == NOTHING and why else cell
+    rows = tuple((arm, tuple(shown(*read[title][place]) for title in kept)) for place, arm in enumerate(arms))
+    notes = [f"Note {number}: {why}" for number, why in enumerate(reasons, 1)]
+    for title, cells in read.items():
+        if title not in kept:
+            told = "; ".join(dict.fromkeys(why for _, why in cells if why)) or "no reason was told"
+            notes.append(f"{title}: not known; {told}")
+    return Grid(caption, tuple(kept), rows if kept else (), notes=tuple(notes))
 
 
 def _setting(one: Mapping[str, Any]) -> str:
     layout = "" if one["layout"] == "contiguous" else f", {one['layout'].replace('_', ' ')}"
-    return f"batch {one['batch']}, {one['mode']}{layout}"
+    return f"batch{words.SPACE}{one['batch']}, {one['mode']}{layout}"
 
 
 def _latency(place: int) -> Read:
@@ -73,14 +74,16 @@ def _latency(place: int) -> Read:
 def _time(row: Mapping[str, Any] | None) -> Known:
     if not row or row.get("median_ms") is None:
         return Cell(NOTHING), (row or {}).get("reason")
-    noisy = ", noisy" if row.get("noisy") else ""
-    return Cell(f"{row['median_ms']:.3g}\N{NO-BREAK SPACE}ms", _ratio(row) + noisy), None
+    said = [_ratio(row), "noisy" if row.get("noisy") else ""]
+    return Cell(f"{row['median_ms']:.3g}\N{NO-BREAK SPACE}ms", ", ".join(filter(None, said))), None
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
     if row.get("ratio") is None:
         return ""
     interval = row.get("interval")
+    if row["ratio"] == 1 and interval and interval[0] == interval[1]:
+        return ""  # the baseline beside itself
     return words.times(row["ratio"]) + (f" ({words.times_interval(interval)})" if interval else "")
 
 
@@ -105,7 +108,7 @@ def _spent(arms: Mapping[str, Any]) -> dict[str, Read]:
 
     first = next(iter(arms.values()))
     batch = (first.get("training") or {}).get("batch")
-    of = "" if batch is None else f", batch {batch}"
+    of = "" if batch is None else f", batch{words.SPACE}{batch}"
     return {
         "Bytes": count,
         f"Training step{of}": lambda arm: _time(arm.get("training")),
@@ -123,7 +126,8 @@ def _exported(arms: Mapping[str, Any]) -> dict[str, Read]:
             own = (arm.get("export") or {}).get(way) or {}
             said = own.get("status", "unknown")
             shape = {"works": "✓ ", "fails": "✗ ", "differs": "≠ "}.get(said, "")
-            return Cell(NOTHING if said == "unknown" else f"{shape}{said}", own.get("reason") or ""), own.get("reason")
+            why = own.get("reason")
+            return Cell(NOTHING) if said == "unknown" else Cell(f"{shape}{said}", why or ""), why
 
         return status
 

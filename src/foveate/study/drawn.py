@@ -47,7 +47,9 @@ def drawn(
         )
     if len(comparison["robustness"].get("strengths") or {}) > 1:
         strengths = comparison["robustness"]["strengths"]
-        plain["strengths"] = lines_chart(strengths, look, metric=metric, along="strength of corruption", name="strengths")
+        plain["strengths"] = lines_chart(
+            strengths, look, metric=metric, along="strength of corruption", name="strengths"
+        )
     return found | {name: _safe(drawing) for name, drawing in plain.items()}
 
 

@@ -122,7 +122,7 @@ def difference_chart(rows: Sequence[Mapping[str, Any]], look: Mapping[str, Look]
             numbers = f"{points(row['difference'])}  ({points_interval(interval)})"
             text = place if beside else place - 0.24
             sides = ("right", "left") if beside else ("left", "right")
-            letters = 26 if beside else 20
+            letters = 27 if beside else 25
             for edge, (side, content) in enumerate(zip(sides, (short(row["arm"], letters), numbers), strict=True)):
                 shift = (-12, 12)[edge] if beside else 0
                 axes.annotate(
@@ -147,7 +147,7 @@ def _apart(axes: Axes, place: float, *, beside: bool) -> None:
     start = -0.3 if beside else 0.0
     axes.plot([start, 1], [place, place], color=FAINT, transform=axes.get_yaxis_transform(), clip_on=False)
     axes.annotate(
-        "not judged: controls, larger networks",
+        "not judged",
         (1, place),
         xycoords=("axes fraction", "data"),
         xytext=(12 if beside else 0, 0),

@@ -4,6 +4,9 @@
 ``study.json``              what is compared, and the keys of its runs in order
 ``cost.json``               parameters, MACs and latency of each arm
 ``comparison.json``         the table
+``report.html``             the page to look at
+``report.md``               the same as text
+``rows.csv``                the rows of the table for a program
 ``runs/KEY.json``           one finished run, named by its configuration
 ``maps/KEY.safetensors``    what the first seed of each arm attended to
 ``running/KEY.json``        a run under way
@@ -30,6 +33,8 @@ from foveate.errors import FoveateError
 from foveate.files import HALF_WRITTEN, locked, write_atomically, writing
 from foveate.study.design import counted, digest
 from foveate.study.reading import read_json, read_maps, read_run
+
+REPORT = ("report.html", "report.md", "rows.csv")
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Folder:
             before = None
         if before is None or before.get("runs") != value["runs"]:
             with writing(self.path):
-                for name in ("comparison.json", "cost.json", "report.html"):
+                for name in ("comparison.json", "cost.json", *REPORT):
                     (self.path / name).unlink(missing_ok=True)
         self.write("study.json", value)
 

@@ -30,7 +30,8 @@ def front_chart(
 
     Example:
         >>> from foveate.study.figures import looks
-        >>> row = {"arm": "baseline", "score": 0.5, "score_interval": None, "latency_ratio": 1, "latency_interval": None}
+        >>> row = {"arm": "baseline", "score": 0.5, "score_interval": None}
+        >>> row |= {"latency_ratio": 1, "latency_interval": None}
         >>> look = looks([{"name": "baseline", "role": "baseline"}])
         >>> front_chart([row], look, ["baseline"], metric="accuracy", name="f")[:4]
         '<svg'

@@ -13,6 +13,7 @@ Write = Callable[[float], str]
 Ends = Callable[[Sequence[float] | None], str]
 MEASURES = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "brier": "Brier", "nll": "NLL"}
 NOTHING = "—"
+BLIND = ("centre", "uniform")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _behind(verdict: Table) -> tuple[Cell, ...]:
     ties = f"{verdict['ties']} level" if verdict["ties"] else ""
     detectable = Cell("not known")
     if verdict["detectable"] is not None:
-        detectable = Cell(words.points(verdict["detectable"]), f"with {verdict['detectable_with']} seeds")
+        detectable = Cell(f"{100 * verdict['detectable']:.1f}", f"with {verdict['detectable_with']} seeds")
     return (
         Cell("not known" if verdict["effect"] is None else words.signed(verdict["effect"])),
         Cell(f"{verdict['wins']} of {verdict['seeds']}", ties),
@@ -98,9 +99,13 @@ def _spent(row: Table, first: Table) -> tuple[Cell, ...]:
     own = row is not first
     if row["parameters"] is not None:
         added = own and first["parameters"] is not None
-        parameters = Cell(f"{row['parameters']:,}", words.added(row["parameters"] - first["parameters"]) if added else "")
+        parameters = Cell(
+            f"{row['parameters']:,}", words.added(row["parameters"] - first["parameters"]) if added else ""
+        )
     if row["macs"] is not None:
-        macs = Cell(words.short_count(row["macs"]), words.more(row["macs"] / first["macs"]) if own and first["macs"] else "")
+        macs = Cell(
+            words.short_count(row["macs"]), words.more(row["macs"] / first["macs"]) if own and first["macs"] else ""
+        )
     if row["latency_ratio"] is not None:
         took = "" if row["latency_ms"] is None else f"{row['latency_ms']:.3g}{words.SPACE}ms"
         if own and row["latency_interval"] is not None:
@@ -213,28 +218,41 @@ def calibration(found: Table) -> list[Grid]:
     ]
 
 
-def focus(found: Table) -> Grid | None:
-    """How far the answer hangs on what maps mark."""
+def focus(found: Table) -> list[Grid]:
+    """How far the answer hangs on what maps mark; maps that look at no network in a table of their own."""
     if not found:
-        return None
+        return []
     measures = list(dict.fromkeys(one for maps in found.values() for own in maps.values() for one in own))
 
     def cell(own: Table, measure: str) -> Cell:
         if measure not in own:
             return Cell(NOTHING)
-        told = own[measure].get("difference")
-        small = "is compared with" if told is None else ""
+        told, small = own[measure].get("difference"), ""
         if told is not None:
             ends = words.signed_interval(told["interval"], 3).replace("no interval from one seed", "one seed")
             small = f"{words.signed(told['mean'], 3)} ({ends})"
         return Cell(f"{own[measure]['mean']['mean']:.3f}", small)
 
-    lines = [(arm, which, own) for arm, maps in found.items() for which, own in maps.items()]
-    return Grid(
-        "Areas below curves of the class's probability while test images are shown from the positions that a map marks "
-        "most (insertion: more is better) or lose these first (deletion: less is better), against the image's blur or "
-        f"mean. Below, the difference to the baseline's own Grad-CAM with its 95{words.SPACE}% interval. Centre and "
-        "uniform look at no network: a map that does not beat them marks nothing.",
-        ("Map", *(measure.replace("_", ", ") for measure in measures)),
-        tuple((arm, (Cell(which), *(cell(own, measure) for measure in measures))) for arm, which, own in lines),
-    )
+    def grid(caption: str, *, blind: bool) -> Grid:
+        lines = [
+            (arm, (Cell(which), *(cell(own, measure) for measure in measures)))
+            for arm, maps in found.items()
+            for which, own in maps.items()
+            if (which in BLIND) == blind
+        ]
+        return Grid(caption, ("Map", *(measure.replace("_", ", ") for measure in measures)), tuple(lines))
+
+    below = f"Below, the difference to the baseline’s own Grad-CAM with its 95{words.SPACE}% interval."
+    return [
+        grid(
+            "Areas below curves of the class’s probability while test images gain the positions that a map marks most "
+            "(insertion: more is better) or lose them first (deletion: less is better), with the image’s blur or mean "
+            f"in place of what is not shown. {below}",
+            blind=False,
+        ),
+        grid(
+            "The same for the image’s centre and for no order at all: a map that does not beat them marks nothing. "
+            f"{below}",
+            blind=True,
+        ),
+    ]

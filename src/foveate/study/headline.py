@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from foveate.study.design import counted
 from foveate.study.rows import Row, points
+from foveate.study.wording import metric_name
 
 
 def headline(rows: Sequence[Row], metric: str) -> str:
@@ -16,7 +17,7 @@ def headline(rows: Sequence[Row], metric: str) -> str:
         metric: What was compared.
     """
     judged = [row for row in rows if row.verdict is not None]
-    named = metric.replace("_", " ")
+    named = metric_name(metric)
     if not judged:
         return "Nothing could be compared: no mechanism has finished runs."
     words: dict[str, list[Row]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from foveate.errors import FoveateError, OptionError
 from foveate.files import write_atomically, writing
 from foveate.study.design import counted
-from foveate.study.folder import Folder, free_name
+from foveate.study.folder import REPORT, Folder, free_name
 from foveate.study.reading import read_json, read_maps, read_run
 
 # of `where` a run was carried out: what its numbers must not differ by, and what is only told
@@ -18,7 +18,7 @@ EQUAL = ("foveate", "code", "torch")
 TOLD = ("host", "cpu", "cores", "threads", "os", "python")
 # what a study's description says of how it was made, and not of what it is
 ASIDE = ("written", "report")
-DERIVED = ("comparison.json", "report.html")  # made from the runs, so no longer true of them
+DERIVED = ("comparison.json", *REPORT)  # made from the runs, so no longer true of them
 
 
 @dataclass(frozen=True)

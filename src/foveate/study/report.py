@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file that needs nothing else, the same in Markdown, and its rows for a program."""
+"""The report of a comparison: one HTML file that needs nothing else, the same as text, and its rows for a program."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write(out: Path, path: Path | None = None) -> Path:
 
     Args:
         out: The folder, with a finished comparison in it.
-        path: Where the report goes; ``report.html`` in the folder by default. It is there whole or not at all.
+        path: Where the page goes, alone; ``report.html`` in the folder by default. It is there whole or not at all.
 
     Returns:
         Where it is.
@@ -48,10 +48,10 @@ def write(out: Path, path: Path | None = None) -> Path:
     page = render(results)
     target = path or out / "report.html"
     write_atomically(target, page.encode())
-    beside = target.parent
-    comparison = results.comparison or {}
-    write_atomically(beside / "report.md", markdown(results.study, comparison, tables(results)).encode())
-    write_atomically(beside / "rows.csv", rows_csv(comparison["rows"]).encode())
+    if path is None:
+        comparison = results.comparison or {}
+        write_atomically(out / "report.md", markdown(results.study, comparison, tables(results)).encode())
+        write_atomically(out / "rows.csv", rows_csv(comparison["rows"]).encode())
     return target
 
 
@@ -126,7 +126,7 @@ def tables(results: Results) -> dict[str, list[grids.Grid]]:
         "single": [],
         "shifted": [],
         "calibration": grids.calibration(comparison["calibration"]),
-        "focus": [grids.focus(comparison["focus"])],
+        "focus": grids.focus(comparison["focus"]),
     }
     if comparison["curves"]:
         shares = {share: wording.percent(float(share)) for share in comparison["curves"]}

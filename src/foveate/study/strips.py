@@ -133,12 +133,16 @@ def pictured(tensors: Mapping[str, Tensor], entries: Sequence[Mapping[str, Any]]
         else f"How much attention takes from every position.{at}"
     )
     if not all(bool(torch.isfinite(heat).all()) for heat in heats.values()):
-        return [*strips, Strip("emphasis", what, note="Some of its values are not finite numbers, so there is no picture.")]
+        return [
+            *strips,
+            Strip("emphasis", what, note="Some of its values are not finite numbers, so there is no picture."),
+        ]
     scale = _visible(scale_of(*heats.values(), diverging=diverging), 0.1 if diverging else 0.0)
     cells = [
         Picture(
             encoded(
-                overlay(shown(tensors[f"seen/{number}"]), heat, diverging=diverging, alpha=ALPHA, scale=scale), photo=True
+                overlay(shown(tensors[f"seen/{number}"]), heat, diverging=diverging, alpha=ALPHA, scale=scale),
+                photo=True,
             ),
             f"attention over test image {number + 1}: from {heat.min():.3g} to {heat.max():.3g}",
         )
