@@ -245,8 +245,11 @@ def test_samples_are_dealt_anew_only_where_they_are_few_and_came_without_splits(
     for split in ("train", "val", "test"):
         pictures(official / split, 32, 10)
     assert not quick(official).study.base.resplit
-    with pytest.raises(OptionError, match="were given, not drawn: they cannot be dealt anew"):
+    with pytest.raises(DataError, match="validation and test of official came with the data"):
         quick(official, resplit=True)
+    whole = tiny.data()
+    few = replace(whole, train=whole.train.take([0] * 8), test=whole.test.take([0]), official=(), fingerprint="copies")
+    assert not quick(few).study.base.resplit, "too few to be dealt anew are as they were read"
     several = replace(tiny.data(), official=(), fingerprint="without splits")
     assert quick(several).study.base.resplit
     first, second = (data_of(replace(quick(several).study.base, seed=seed), None) for seed in (0, 1))

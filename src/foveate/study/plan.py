@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from foveate import __version__, hosts
-from foveate.errors import OptionError, PlaceError, check_at_least, check_choice, check_positive, nearest
+from foveate.data.resplitting import resplit
+from foveate.errors import DataError, OptionError, PlaceError, check_at_least, check_choice, check_positive, nearest
 from foveate.hosts.weights import SUFFIXES
 from foveate.registry import Spec
 from foveate.study.arms.capacity import rooms_of
@@ -367,14 +368,23 @@ def _part(share: float) -> float:
     return float(share)
 
 
-def _resplit(wanted: bool | None, samples: Data) -> bool:
+def _resplit(wanted: bool | None, samples: Any) -> bool:
+    """Whether samples are dealt anew with every seed; tried here, so that what cannot be is said before anything runs.
+
+    Raises:
+        DataError: If it was asked for, and they cannot be.
+    """
     official = getattr(samples, "official", ("train", "validation", "test"))
-    if wanted is None:
-        total = sum(len(split) for split in (samples.train, samples.validation, samples.test))
-        return not official and total < SMALL_DATA
-    if wanted and "train" in official:
-        raise OptionError(f"the training samples of {samples.name} were given, not drawn: they cannot be dealt anew")
-    return wanted
+    total = sum(len(split) for split in (samples.train, samples.validation, samples.test))
+    if wanted is False or (wanted is None and (official or total >= SMALL_DATA)):
+        return False
+    try:
+        resplit(samples, 0)
+    except DataError:
+        if wanted:
+            raise
+        return False
+    return True
 
 
 def _look(asked: Asked) -> Look:
