@@ -9,9 +9,9 @@ from typing import Any
 from foveate.study.plan import Asked
 
 SETTINGS: dict[str, Any] = {
-    "attention": ("se", "eca"),
+    "attention": ("se",),
     "seeds": 2,
-    "asked": Asked(settings={"epochs": 2}, train_samples=128, grid=(0.5, 1.0), placebo=("se",)),
+    "asked": Asked(settings={"epochs": 2}, train_samples=64, grid=(0.5, 1.0)),
 }
 
 

@@ -164,9 +164,9 @@ def check_resumed(out: Path, undisturbed: list[dict[str, Any]]) -> None:
 def test_killed_while_rates_are_chosen_and_started_again(tmp_path: Path) -> None:
     small_study.carry_out(tmp_path / "calm")
     undisturbed = load(tmp_path / "calm").runs
-    assert [run["stage"] for run in undisturbed] == ["tuning"] * 8 + ["main"] * 8
-    killed_after(tmp_path / "killed", 3, 0.0)
-    assert 3 <= len(stamps(tmp_path / "killed")) < 16
+    assert [run["stage"] for run in undisturbed] == ["tuning"] * 4 + ["main"] * 4
+    killed_after(tmp_path / "killed", 2, 0.0)
+    assert 2 <= len(stamps(tmp_path / "killed")) < 8
     check_resumed(tmp_path / "killed", undisturbed)
 
 
@@ -177,6 +177,6 @@ def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
     chance = random.Random(7)
     for number in range(6):
         out = tmp_path / str(number)
-        for least in sorted(chance.sample(range(15), 2)):
+        for least in sorted(chance.sample(range(7), 2)):
             killed_after(out, least, chance.uniform(0, 1))
         check_resumed(out, undisturbed)

@@ -253,7 +253,10 @@ def test_samples_are_dealt_anew_only_where_they_are_few_and_came_without_splits(
     several = replace(tiny.data(), official=(), fingerprint="without splits")
     assert quick(several).study.base.resplit
     first, second = (data_of(replace(quick(several).study.base, seed=seed), None) for seed in (0, 1))
-    assert len(first.train) == len(second.train) == 64 and set(first.test.names) != set(second.test.names)
+    for dealt in (first, second):
+        splits = [set(one.names) for one in (dealt.train, dealt.validation, dealt.test)]
+        assert len(set.union(*splits)) == sum(map(len, splits)) == 64 + 32 + 40
+    assert set(first.test.names) != set(second.test.names)
 
 
 def test_samples_that_were_read_already_are_used() -> None:

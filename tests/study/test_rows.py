@@ -99,9 +99,10 @@ def test_mechanisms_are_one_family_and_controls_another() -> None:
     assert first["arms"] == 3 and first["p"] == pytest.approx(2 / 256) and first["p_adjusted"] == pytest.approx(6 / 256)
     assert first["mean"] == pytest.approx(0.025) and first["word"] == "better"
     assert found["eca", "placebo of eca"].verdict["mean"] == 0
-    assert "squeeze_excite beside placebo of squeeze_excite is better" in found[
-        "squeeze_excite", "placebo of squeeze_excite"
-    ].sentence
+    assert (
+        "squeeze_excite beside placebo of squeeze_excite is better"
+        in found["squeeze_excite", "placebo of squeeze_excite"].sentence
+    )
     assert contrasts_of(study(), runs_of(study(), {"squeeze_excite": AHEAD}), "accuracy", "max") == ()
 
 
@@ -144,7 +145,9 @@ def test_examples_are_paired_only_where_the_same_were_tested() -> None:
 def test_runs_are_paired_by_seed_and_not_by_order() -> None:
     made = study(3)
     runs = runs_of(made, {"squeeze_excite": [0.1, 0.2, 0.3]})
-    assert paired(runs["squeeze_excite"], runs["baseline"][::-1], "accuracy").differences == pytest.approx((0.1, 0.2, 0.3))
+    assert paired(runs["squeeze_excite"], runs["baseline"][::-1], "accuracy").differences == pytest.approx(
+        (0.1, 0.2, 0.3)
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,9 +160,24 @@ def test_runs_are_paired_by_seed_and_not_by_order() -> None:
             r"^Squeeze_excite \(\+2\.5 points\) is better than the network without attention; eca \(-2\.5 points\) is worse\.$",
         ),
         ({"squeeze_excite": MIXED, "eca": MIXED}, 8, {}, r"^There is no evidence that .* and eca .* help here\.$"),
-        ({"squeeze_excite": AHEAD[:2], "eca": MIXED[:2]}, 2, {}, r"^Underpowered: 2 seeds cannot decide about any of them: "),
-        ({"squeeze_excite": AHEAD[:1], "eca": MIXED[:1]}, 1, {}, r"^Underpowered: 1 seed cannot decide about any of them\.$"),
-        ({"squeeze_excite": MIXED, "eca": AHEAD}, 8, {"relevant": 0.001}, r"too few to see the difference of interest in squee"),
+        (
+            {"squeeze_excite": AHEAD[:2], "eca": MIXED[:2]},
+            2,
+            {},
+            r"^Underpowered: 2 seeds cannot decide about any of them: ",
+        ),
+        (
+            {"squeeze_excite": AHEAD[:1], "eca": MIXED[:1]},
+            1,
+            {},
+            r"^Underpowered: 1 seed cannot decide about any of them\.$",
+        ),
+        (
+            {"squeeze_excite": MIXED, "eca": AHEAD},
+            8,
+            {"relevant": 0.001},
+            r"too few to see the difference of interest in squee",
+        ),
         ({}, 8, {}, "^Nothing could be compared: no mechanism has finished runs.$"),
     ],
 )
