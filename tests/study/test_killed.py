@@ -94,7 +94,7 @@ def test_an_interrupted_run_is_kept_apart_and_the_sentence_says_how_to_go_on(tmp
         def start(self, *_: object) -> None:
             self.runs += 1
 
-        def tell(self, key: str, note: Any) -> None:  # noqa: ARG002
+        def tell(self, key: str, note: Any) -> None:
             if self.runs == 2 and note["epoch"] == 1:
                 raise KeyboardInterrupt
 

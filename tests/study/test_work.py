@@ -45,6 +45,17 @@ def run(found: Prepared, number: int = 0, *, maps: bool = False) -> tuple[dict[s
     return dict(carry_out(job.payload, notes.append).record), notes
 
 
+def test_grey_images_fill_the_channels_of_weights(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from foveate import hosts
+
+    file = tmp_path / "weights.safetensors"
+    save_file(hosts.build("foveate/resnet8", classes=7, in_channels=3).state_dict(), file)
+    found = prepared(weights=file)
+    assert all(run(found, number)[0]["validation"] is not None for number in (0, 1))
+
+
 ARMS: dict[str, Any] = {"capacity": ("se", "cbam"), "placebo": ("se", "cbam")}
 
 
@@ -214,30 +225,25 @@ def test_a_part_of_the_runs_makes_no_table(tmp_path: Path, monkeypatch: pytest.M
     assert pretence.seeds("squeeze_excite") == [0, 1] and pretence.seeds("baseline") == []
 
 
-def check_work(work: str, attention: tuple[str, ...], out: Path, metric: str) -> None:
-    asked = Asked(settings={"epochs": 1}, train_samples=4, placebo=("all",), capacity=("all",))
-    comparison = compare(None, work=work, attention=attention, seeds=1, asked=asked, out=out)
+@pytest.mark.parametrize(
+    ("work", "attention", "metric"),
+    [
+        ("segmentation", ("attention_gate",), "miou"),
+        pytest.param("detection", ("se",), "map", marks=pytest.mark.slow),
+        ("medical", ("se",), "dice"),
+    ],
+)
+def test_every_kind_of_work_is_compared(
+    work: str, attention: Any, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.unseen(monkeypatch)
+    asked = Asked(settings={"epochs": 1}, placebo=("all",), capacity=("all",))
+    comparison = compare(tiny.few(work), work=work, attention=attention, seeds=1, asked=asked, out=tmp_path)
     assert comparison.failed == {} and len(comparison.rows) == 1 + 3 * len(attention)
     assert comparison.metric["name"] == metric and all(row.score >= 0 for row in comparison.rows)
-    results = load(out)
+    results = load(tmp_path)
     for record in results.runs:
         tensors, _, metadata = results.maps(record["key"])
         assert metadata["arm"] == record["arm"] and any(name.startswith("picture/") for name in tensors)
         looked = record["config"]["role"] in ("attention", "placebo")
         assert any(name.startswith("heat/") for name in tensors) == looked
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("work", "attention", "metric"),
-    [
-        ("segmentation", ("se", "attention_gate"), "miou"),
-        ("detection", ("se",), "map"),
-        ("medical", ("se",), "dice"),
-    ],
-)
-def test_every_kind_of_work_is_compared(
-    work: str, attention: Any, metric: str, tmp_path: Path, monkeypatch: Any
-) -> None:
-    tiny.unseen(monkeypatch)
-    check_work(work, attention, tmp_path, metric)
