@@ -157,7 +157,7 @@ def test_runs_are_paired_by_seed_and_not_by_order() -> None:
             {"squeeze_excite": AHEAD, "eca": [-d for d in AHEAD]},
             8,
             {},
-            r"^Squeeze_excite \(\+2\.5 points\) is better than the network without attention; eca \(-2\.5 points\) is "
+            r"^squeeze_excite \(\+2\.5 points\) is better than the network without attention; eca \(-2\.5 points\) is "
             r"worse\.$",
         ),
         ({"squeeze_excite": MIXED, "eca": MIXED}, 8, {}, r"^There is no evidence that .* and eca .* help here\.$"),

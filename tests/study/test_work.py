@@ -186,6 +186,22 @@ def test_a_loss_that_is_no_number_leaves_a_mechanism_out_and_stops_a_baseline(
         compare(tiny.data(), **given, out=tmp_path / "b")
 
 
+def test_what_cannot_be_learned_from_a_part_is_left_out_of_the_curve_alone(tmp_path: Path, monkeypatch: Any) -> None:
+    broken = ("eca", 0.25), ("baseline", 0.5)
+    tiny.pretending(monkeypatch, lambda config, arm: None if (arm, config.share) in broken else 0.5)
+    asked = Asked(settings={"epochs": 1}, fractions=(0.25, 0.5))
+    comparison = compare(tiny.data(), attention=("se", "eca"), seeds=1, asked=asked, out=tmp_path)
+    assert [row.arm for row in comparison.rows] == ["baseline", "squeeze_excite", "eca"] and comparison.failed == {}
+    assert {share: list(arms) for share, arms in comparison.curves.items()} == {
+        "0.25": ["baseline", "squeeze_excite"],
+        "1": ["baseline", "squeeze_excite", "eca"],
+    }
+    assert [note.partition(" of the training")[0] for note in comparison.interrupted] == [
+        "left out of the learning curves: eca, seed 0, 25%",
+        "left out of the learning curves: baseline, seed 0, 50%",
+    ]
+
+
 def test_curves_and_numbers_that_json_has() -> None:
     assert curves_of([{"epoch": 1, "a": 2.0}, {"epoch": 2}]) == {"epoch": [1, 2], "a": [2.0, None]}
     assert finite({"a": float("nan"), "b": [float("inf"), 1.0], "c": torch.tensor([1.0, float("nan")])}) == {

@@ -232,8 +232,8 @@ def rules(study: Study) -> list[str]:
         rates = ", ".join(f"{rate:.3g}" for rate in study.rates)
         rate = (
             f"The learning rate of every arm, the baseline's too, is the one of {rates} that was best on validation "
-            f"with {counted(len(study.tuning_seeds), 'seed')} that no other run uses; these runs did not look at the "
-            "test samples."
+            f"with {counted(len(study.tuning_seeds), 'seed')} that no other run uses; these runs did not look at "
+            f"{'their' if base.resplit else 'the'} test samples."
         )
     else:
         rate = f"One learning rate, {recipe.learning_rate:g}, was fixed in advance for all arms."
