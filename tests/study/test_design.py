@@ -179,7 +179,9 @@ def test_code_that_shapes_the_numbers_changes_the_fingerprint(tmp_path: Any, mon
     assert code_fingerprint.__wrapped__() != here
 
 
-@pytest.mark.parametrize("source", ["study/material.py", "study/arms/placebo.py", "explain/record.py", "train/loader.py"])
+@pytest.mark.parametrize(
+    "source", ["study/material.py", "study/arms/placebo.py", "explain/record.py", "train/loader.py"]
+)
 def test_whatever_a_run_is_made_by_is_in_the_fingerprint(
     source: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

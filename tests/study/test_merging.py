@@ -15,6 +15,7 @@ from foveate.files import write_atomically
 from foveate.study import merging
 from foveate.study.folder import Folder, load
 from foveate.study.merging import merge
+from foveate.study.reading import FORMAT
 from tests.support import toy
 
 JOBS = [toy.job(number, ("plain", "cbam")[number % 2], maps=number < 2) for number in range(6)]
@@ -29,12 +30,19 @@ def made(path: Path, numbers: Any, where: dict[str, Any] | None = None, **study:
         described = {
             "shared": {"torch": "2.15.0", "fingerprint": "f" * 16},
             "data": {"report": str(path)},
+            "places": {"data": str(path / "pictures")},  # each machine has them somewhere else
             "seeds": [0],
         }
         folder.open_study({"kind": "foveate study", "written": str(path), **described, "runs": runs, **study})
         for number in numbers:
             job = JOBS[number]
-            record = {"format": 1, "kind": "foveate run", "key": job.key, "config": job.payload, "square": number**2}
+            record = {
+                "format": FORMAT,
+                "kind": "foveate run",
+                "key": job.key,
+                "config": job.payload,
+                "square": number**2,
+            }
             seconds = {**WHERE, **(where or {}), "seconds": number}
             folder.finish(job.key, {**record, "where": seconds}, toy.tensors() if job.maps else None)
     return path

@@ -114,5 +114,7 @@ def test_runs_that_choose_a_rate_never_look_at_test_samples(tmp_path: Path, monk
     with pytest.raises(FoveateError, match=r"2 of 2 runs could not be finished.*a test sample was looked at"):
         compare(hidden, attention=("se",), seeds=1, asked=asked, out=tmp_path)
     stages = [entry["stage"] for entry in load(tmp_path).study["runs"]]
-    assert [run["stage"] for run in load(tmp_path).runs] == ["tuning", "tuning"] and stages == ["tuning"] * 2 + ["main"] * 2
+    assert [run["stage"] for run in load(tmp_path).runs] == ["tuning", "tuning"] and stages == ["tuning"] * 2 + [
+        "main"
+    ] * 2
     assert all("test" not in run and run["validation"] > 0 for run in load(tmp_path).runs)

@@ -17,6 +17,7 @@ from foveate.study.plan import Asked
 from foveate.study.reading import FORMAT, RUN
 
 PRETEND = "tests.study.tiny:pretend"
+COUNTS = {"train": 4, "validation": 2, "test": 3}
 EPOCH = Asked(settings={"epochs": 1}, train_samples=64)
 
 
@@ -31,6 +32,16 @@ def data(test: int = 40) -> ImageClassification:
         test=whole.test.take(range(test)),
         fingerprint=f"a few of them, {test}",
     )
+
+
+def few(work: str) -> Any:
+    """Of the embedded sample of some work two batches' worth."""
+    from foveate.train.kinds import kind_of
+
+    kind = kind_of(work)
+    whole: Any = kind.data(None, kind.options(), seed=0)
+    splits = {name: getattr(whole, name).take(range(count)) for name, count in COUNTS.items()}
+    return replace(whole, **splits, fingerprint=f"a few of {work}")
 
 
 def unseen(patch: Any) -> None:
@@ -67,7 +78,7 @@ def pretending(patch: Any, score: Callable[[RunConfig, str], float | None]) -> P
     return found
 
 
-def pretend(payload: Mapping[str, Any], note: Any) -> Finished:  # noqa: ARG001
+def pretend(payload: Mapping[str, Any], note: Any) -> Finished:
     """A record like one of a real run."""
     assert PRETENCE is not None
     config, arm = RunConfig.of(payload["config"]), payload["arm"]

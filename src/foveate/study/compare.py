@@ -172,7 +172,7 @@ class _Course:
         if self.study.sequential:  # no arm has more seeds with fewer samples than with all of them
             had = {(run["arm"], run["seed"]) for run in records.values()}
             curve = [(arm, config) for arm, config in curve if (arm.name, config.seed) in had]
-        parts = self._carry(self._jobs(curve, "fraction"))
+        parts = self._parts(self._jobs(curve, "fraction"))
         return self._conclude([*records.values()], [*parts.values()], judged)
 
     # runs
@@ -184,26 +184,37 @@ class _Course:
             for arm, config in runs
         ]
 
-    def _carry(self, jobs: Sequence[Job]) -> Records:
-        """The finished runs by key; why others could not be finished is written down."""
+    def _attempt(self, jobs: Sequence[Job]) -> tuple[Records, UnfinishedError | None]:
+        """The finished runs by key, and why others could not be finished."""
         if self.means.part is not None:
             jobs = part_of(jobs, self.means.part)
         if not jobs:
-            return {}
+            return {}, None
         try:
             carried = carry_out(jobs, self.folder, work=WORK, reporter=self.reporter, on=self.means.on)
         except UnfinishedError as error:
-            arms = {job.key: job.payload["arm"] for job in jobs}
-            if all(arms[key] == BASELINE for key in error.failed) or not error.finished:
-                raise
-            for key, why in error.failed.items():
-                if arms[key] == BASELINE:
-                    raise
-                self.failed.setdefault(arms[key], why)
             self.notes += self.folder.interruptions(job.key for job in jobs)
-            return {job.key: error.finished[job.key] for job in jobs if job.key in error.finished}
+            return {job.key: error.finished[job.key] for job in jobs if job.key in error.finished}, error
         self.notes += carried.notes
-        return {job.key: record for job, record in zip(jobs, carried.records, strict=True)}
+        return {job.key: record for job, record in zip(jobs, carried.records, strict=True)}, None
+
+    def _carry(self, jobs: Sequence[Job]) -> Records:
+        """The finished runs by key; an arm of which one could not be finished is left out, but not the baseline."""
+        found, error = self._attempt(jobs)
+        if error is not None:
+            arms = {job.key: job.payload["arm"] for job in jobs}
+            if not found or BASELINE in {arms[key] for key in error.failed}:
+                raise error
+            for key, why in error.failed.items():
+                self.failed.setdefault(arms[key], why)
+        return found
+
+    def _parts(self, jobs: Sequence[Job]) -> Records:
+        """The same with part of the samples: a run that cannot be finished there says nothing against its arm."""
+        found, error = self._attempt(jobs)
+        if error is not None:
+            self.notes += [f"left out of the learning curves: {why}" for why in error.failed.values()]
+        return found
 
     def _tune(self) -> None:
         from foveate.study.tuning import chosen_rates
@@ -211,12 +222,9 @@ class _Course:
         jobs = self._jobs(((arm, config) for arm, _, config in self.study.tuning()), "tuning")
         if not self.folder.begins_with(job.key for job in jobs):
             self._write_down(only=jobs)
-        try:
-            records = [*self._carry(jobs).values()]
-        except UnfinishedError as error:
-            records = [*error.finished.values()]
+        found, _ = self._attempt(jobs)  # a rate at which an arm cannot be trained is not the one that is chosen
+        records = [*found.values()]
         chosen, self.tuned = chosen_rates(self.study, records, self.prepared.metric[1])
-        self.failed.clear()  # a rate at which an arm cannot be trained is not the one that is chosen
         missing = [arm.name for arm in self.study.arms if arm.name not in chosen]
         if BASELINE in missing:
             raise FoveateError("the baseline could not be trained at any of the learning rates: choose smaller ones")

@@ -53,6 +53,7 @@ def curves_of(main: Runs, parts: Mapping[float, Runs], metric: str) -> dict[str,
     def read(run: Mapping[str, Any]) -> float | None:
         return run["test"][metric]
 
+    parts = {share: runs for share, runs in parts.items() if BASELINE in runs}
     if not parts:
         return {}
     return {f"{share:g}": beside_baseline(runs, read) for share, runs in (*sorted(parts.items()), (1.0, main))}

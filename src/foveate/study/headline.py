@@ -45,7 +45,8 @@ def headline(rows: Sequence[Row], metric: str) -> str:
             )
         said.append(f"underpowered: {why}")
     text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}."
+    named_first = any(text.startswith(row.arm) for row in judged)  # a name is written as it is
+    return f"{text if named_first else text[0].upper() + text[1:]}."
 
 
 def _list(rows: Sequence[Row]) -> str:

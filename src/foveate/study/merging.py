@@ -17,7 +17,7 @@ from foveate.study.reading import read_json, read_maps, read_run
 EQUAL = ("foveate", "code", "torch")
 TOLD = ("host", "cpu", "cores", "threads", "os", "python")
 # what a study's description says of how it was made, and not of what it is
-ASIDE = ("written", "report")
+ASIDE = ("written", "report", "places", "request")
 DERIVED = ("comparison.json", *REPORT)  # made from the runs, so no longer true of them
 
 
@@ -138,9 +138,11 @@ def _design(study: dict[str, Any]) -> dict[str, Any]:
     """What a study is, a table of values in it as its values."""
     flat: dict[str, Any] = {}
     for name, value in study.items():
+        if name in ASIDE:
+            continue
         inner = {f"{name} {key}": one for key, one in value.items() if key not in ASIDE} if _table(value) else {}
         flat |= inner if _table(value) else {name: value}
-    return {name: value for name, value in flat.items() if name not in ASIDE}
+    return flat
 
 
 def _table(value: Any) -> bool:

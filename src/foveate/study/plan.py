@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from foveate import __version__, hosts
+from foveate.data.resplitting import resplit
 from foveate.errors import (
+    DataError,
     MissingExtraError,
     OptionError,
     PlaceError,
@@ -257,8 +259,8 @@ def rules(study: Study) -> list[str]:
         rates = ", ".join(f"{rate:.3g}" for rate in study.rates)
         rate = (
             f"The learning rate of every arm, the baseline's too, is the one of {rates} that was best on validation "
-            f"with {counted(len(study.tuning_seeds), 'seed')} that no other run uses; these runs did not look at the "
-            "test samples."
+            f"with {counted(len(study.tuning_seeds), 'seed')} that no other run uses; these runs did not look at "
+            f"{'their' if base.resplit else 'the'} test samples."
         )
     else:
         rate = f"One learning rate, {recipe.learning_rate:g}, was fixed in advance for all arms."
@@ -393,14 +395,23 @@ def _part(share: float) -> float:
     return float(share)
 
 
-def _resplit(wanted: bool | None, samples: Data) -> bool:
+def _resplit(wanted: bool | None, samples: Any) -> bool:
+    """Whether samples are dealt anew with every seed; tried here, so that what cannot be is said before anything runs.
+
+    Raises:
+        DataError: If it was asked for, and they cannot be.
+    """
     official = getattr(samples, "official", ("train", "validation", "test"))
-    if wanted is None:
-        total = sum(len(split) for split in (samples.train, samples.validation, samples.test))
-        return not official and total < SMALL_DATA
-    if wanted and "train" in official:
-        raise OptionError(f"the training samples of {samples.name} were given, not drawn: they cannot be dealt anew")
-    return wanted
+    total = sum(len(split) for split in (samples.train, samples.validation, samples.test))
+    if wanted is False or (wanted is None and (official or total >= SMALL_DATA)):
+        return False
+    try:
+        resplit(samples, 0)
+    except DataError:
+        if wanted:
+            raise
+        return False
+    return True
 
 
 def _look(asked: Asked) -> Look:

@@ -95,6 +95,7 @@ class Batches:
             batch_sampler=self.batches,  # type: ignore[arg-type]
             num_workers=min(self.workers, len(self.batches)),
             collate_fn=_Collated(self.collate),
+            generator=torch.Generator(),  # else it draws a seed for its workers from the global stream
         )
         source = iter(loader)
         while True:

@@ -18,11 +18,12 @@ from foveate.study.execution.crew import Hear, Next
 from foveate.study.execution.job import Word
 from foveate.study.folder import Folder
 from foveate.study.progress import Lines, Reporter, Silent, bars
+from foveate.study.reading import FORMAT
 from tests.support import toy
 
 
 def done(job: Job) -> Word:
-    record = {"format": 1, "kind": "foveate run", "key": job.key, "config": job.payload, "where": {"seconds": 1.0}}
+    record = {"format": FORMAT, "kind": "foveate run", "key": job.key, "config": job.payload, "where": {"seconds": 1.0}}
     return Word("done", job.key, record, toy.tensors() if job.maps else None)
 
 

@@ -87,6 +87,7 @@ class _Classification(Kind[ClassificationOptions]):
             data.validation,
             recipe,
             classes=data.classes,
+            normalise=Normalise.usual(_taken(network, int(data.train[0][0].shape[0]))),
             seed=seed,
             new=new,
             smoothing=options.smoothing,
@@ -115,6 +116,15 @@ class _Classification(Kind[ClassificationOptions]):
             "probabilities": {classes[index]: float(shares[index]) for index in ranked},
         }
         return Said(content, captioned(pixels, f"{classes[best]} {float(shares[best]):.0%}"))
+
+
+def _taken(network: nn.Module, there: int) -> int:
+    """How many channels a network takes of images of so many: grey ones fill the three that weights were made for."""
+    convolutions = (
+        one for path, one in network.named_modules() if isinstance(one, nn.Conv2d) and ".foveate." not in f".{path}."
+    )
+    first = next(convolutions, None)
+    return 3 if there == 1 and first is not None and first.in_channels == 3 else there
 
 
 KIND = _Classification()
