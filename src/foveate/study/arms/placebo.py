@@ -118,7 +118,7 @@ def make_placebo(network: nn.Module, *example: Any) -> nn.Module:
     Example:
         >>> from foveate import attach, hosts
         >>> network = attach(hosts.build("foveate/resnet8", classes=10), "se", start="paper")
-        >>> type(make_placebo(network, torch.zeros(1, 3, 32, 32)).layer1[0].bn2.foveate["se"]).__name__
+        >>> type(make_placebo(network, torch.zeros(1, 3, 32, 32)).layer1[0].bn2.foveate["squeeze_excite"]).__name__
         'PlaceboOfSqueezeExcite'
     """
     steps = list(_steps(network))
