@@ -198,7 +198,7 @@ def test_what_was_asked_for_besides_has_its_sections(whole_page: Page) -> None:
         ("beside their controls", "What it costs", ["placebo of squeeze_excite", "? underpowered", "+0.7", "2 of 3"]),
         ("What it costs", "Learning curves", [
             "psanet is certainly dominated by squeeze_excite", "batch 8, eager", "15.2 ms", "noisy", "44.4 ms", "5 MiB",
-            "not known note 1", "Note 1: <i>it broke</i>", "Energy, batch 8: not known; the machine tells no energy",
+            "not known note 1", "Note 1: <i>it broke</i>", "Energy: not known; the machine tells no energy",
             "✗ fails", "no such operation",
         ]),
         ("fewer training samples", "Learning rates", ["25.0 %", "41.1 %", "42.1 %", "+1.0 (−1.0 to +2.0)", "81.2 %"]),

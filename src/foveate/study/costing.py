@@ -34,7 +34,7 @@ def cost_grids(cost: Mapping[str, Any] | None) -> list[Grid]:
             timed,
             arms,
         ),
-        _grid("Bytes touched in a pass, memory, training and energy.", _spent(arms), arms),
+        _grid(_said(arms), _SPENT, arms),
         _grid("Whether the network can be exported, and then says the same.", _exported(arms), arms),
     ]
     return [grid for grid in found if grid.columns or grid.notes]
@@ -87,37 +87,47 @@ def _ratio(row: Mapping[str, Any]) -> str:
     return words.times(row["ratio"]) + (f" ({words.times_interval(interval)})" if interval else "")
 
 
-def _spent(arms: Mapping[str, Any]) -> dict[str, Read]:
-    def count(arm: Mapping[str, Any]) -> Known:
-        own = arm.get("bytes") or {}
-        number = own.get("count")
-        return Cell(NOTHING if number is None else words.size(number)), own.get("reason")
+def _said(arms: Mapping[str, Any]) -> str:
+    batch = (next(iter(arms.values())).get("training") or {}).get("batch")
+    of = "" if batch is None else f" Memory, a training step and energy are of batch{words.SPACE}{batch}."
+    return (
+        f"Bytes that must move in a pass of one sample.{of} Memory: of all tensors at one moment, at most; process: by "
+        "how much a process of its own grew."
+    )
 
-    def memory(which: str, how: str) -> Read:
-        def read(arm: Mapping[str, Any]) -> Known:
-            own = (arm.get("memory") or {}).get(which) or {}
-            number = own.get(how)
-            return Cell(NOTHING if number is None else words.size(number)), own.get("reason")
 
-        return read
+def _bytes(arm: Mapping[str, Any]) -> Known:
+    own = arm.get("bytes") or {}
+    return _size(own.get("count")), own.get("reason")
 
-    def energy(arm: Mapping[str, Any]) -> Known:
-        own = arm.get("energy") or {}
-        joules = own.get("joules")
-        return Cell(NOTHING) if joules is None else Cell(f"{joules:.3g} J", _ratio(own)), own.get("reason")
 
-    first = next(iter(arms.values()))
-    batch = (first.get("training") or {}).get("batch")
-    of = "" if batch is None else f", batch{words.SPACE}{batch}"
-    return {
-        "Bytes": count,
-        f"Training step{of}": lambda arm: _time(arm.get("training")),
-        f"Memory, inference{of}": memory("inference", "tensor_bytes"),
-        f"Memory, training{of}": memory("training", "tensor_bytes"),
-        f"Process, inference{of}": memory("inference", "process_bytes"),
-        f"Process, training{of}": memory("training", "process_bytes"),
-        f"Energy{of}": energy,
-    }
+def _memory(which: str, how: str) -> Read:
+    def read(arm: Mapping[str, Any]) -> Known:
+        own = (arm.get("memory") or {}).get(which) or {}
+        return _size(own.get(how)), own.get("reason")
+
+    return read
+
+
+def _size(count: int | None) -> Cell:
+    return Cell(NOTHING if count is None else words.size(count))
+
+
+def _energy(arm: Mapping[str, Any]) -> Known:
+    own = arm.get("energy") or {}
+    joules = own.get("joules")
+    return Cell(NOTHING) if joules is None else Cell(f"{joules:.3g} J", _ratio(own)), own.get("reason")
+
+
+_SPENT: Mapping[str, Read] = {
+    "Bytes": _bytes,
+    "Training step": lambda arm: _time(arm.get("training")),
+    "Memory, inference": _memory("inference", "tensor_bytes"),
+    "Memory, training": _memory("training", "tensor_bytes"),
+    "Process, inference": _memory("inference", "process_bytes"),
+    "Process, training": _memory("training", "process_bytes"),
+    "Energy": _energy,
+}
 
 
 def _exported(arms: Mapping[str, Any]) -> dict[str, Read]:

@@ -77,7 +77,7 @@ def _behind(verdict: Table) -> tuple[Cell, ...]:
         detectable = Cell(f"{100 * verdict['detectable']:.1f}", f"with {verdict['detectable_with']} seeds")
     return (
         Cell("not known" if verdict["effect"] is None else words.signed(verdict["effect"])),
-        Cell(f"{verdict['wins']} of {verdict['seeds']}", ties),
+        Cell(f"{verdict['wins']} of {verdict['seeds']}".replace(" ", words.SPACE), ties),
         Cell(words.probability(verdict["p_adjusted"]), f"alone {words.probability(verdict['p'])}"),
         detectable,
     )
