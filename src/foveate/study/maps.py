@@ -107,7 +107,7 @@ def _pictured(
             look = look_of(maps, kind.shown_place, said.merge)
         if look is not None and look.heat.ndim == 2:
             tensors[f"heat/{number}"] = look.heat.float()
-            plain = image if image.dtype == torch.uint8 and image.shape[0] in (1, 3) else said.picture
+            plain = image if isinstance(image, Tensor) and image.dtype == torch.uint8 else said.picture
             tensors[f"seen/{number}"] = plain if said.seen is None else said.seen
             what = "emphasis" if look.diverging else "takes"
             entries.append({"tensor": f"heat/{number}", "what": what, "place": look.place})
