@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveate.errors import FoveateError, MissingExtraError, OptionError
 from foveate.measure import count_parameters
-from foveate.study import compare as comparing
+from foveate.study import needs
 from foveate.study.compare import Means, compare
 from foveate.study.design import DEFAULT_ATTENTION
 from foveate.study.folder import load
@@ -228,7 +228,7 @@ def test_missing_packages_and_typing_errors_are_said_first(monkeypatch: pytest.M
         compare(tiny.data(), means=Means(on="2 processes"), out=tmp_path)
     with pytest.raises(OptionError, match="costs must be one of 'quick', 'full'"):
         compare(tiny.data(), means=Means(costs="ful"), out=tmp_path)
-    monkeypatch.setattr(comparing, "find_spec", lambda module: None if module == "jinja2" else object())
+    monkeypatch.setattr(needs, "find_spec", lambda module: None if module == "jinja2" else object())
     with pytest.raises(MissingExtraError, match=r"'jinja2': pip install 'foveate\[compare\]'"):
         compare(out=tmp_path)
     assert list(tmp_path.iterdir()) == []
