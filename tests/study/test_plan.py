@@ -144,7 +144,7 @@ def test_the_rules_say_what_is_done() -> None:
         ({"data": "nowhere"}, DataError, "nowhere does not exist"),
         ({"device": "tpu"}, OptionError, "device must be one of"),
         ({"attention": ()}, OptionError, "nothing to compare"),
-        ({"work": "clasification"}, OptionError, "classification"),
+        ({"work": "klassification"}, OptionError, "classification"),
         ({"grid": (0.0,)}, OptionError, "a factor of the grid"),
         ({"grid": (1.0, 1.0)}, OptionError, "a factor of the grid is named twice: 1"),
         ({"grid": (1.0,), "tuning_seeds": 0}, OptionError, "tuning_seeds"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from foveate import hosts
 from foveate.errors import OptionError
 from foveate.explain import record
 from foveate.hosts.unet import UNet
-from foveate.registry import parse
+from foveate.registry import Spec, parse
 from foveate.study.arms.placebo import MOMENTUM, Usual, make_placebo
 from foveate.surgery.put import put
 
@@ -186,3 +188,14 @@ def test_what_relates_positions_inside_a_convolution_has_no_placebo(mechanism: s
 def test_a_network_without_attention_has_no_placebo() -> None:
     with pytest.raises(OptionError, match="no attention of foveate in this network"):
         make_placebo(built(None, like="cbam"), images(1, 0))
+
+
+@pytest.mark.parametrize("name", ["squeeze_excite", "cbam", "odconv"])
+def test_a_placebo_goes_to_another_process_and_is_copied(name: str) -> None:
+    """Memory and export are measured in a process of their own."""
+    example = torch.randn(2, 3, 16, 16)
+    network = put(hosts.build("foveate/resnet8", classes=3), Spec(name), start="paper", example=example)
+    make_placebo(network, example).eval()
+    expected = network(example)
+    for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
+        assert torch.equal(other(example), expected)

@@ -12,8 +12,9 @@ uniform weights, the simplest case of that, would also take away what it learns 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -60,6 +61,11 @@ class _Blind:
     foveate_usual: nn.ModuleList
     foveate_seen: tuple[Tensor, ...]
 
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        """Classes that are made here are found by what they are made of: copies and other processes need that."""
+        state = {name: value for name, value in vars(self).items() if name != "foveate_seen"}
+        return _blank, (blind, type(self).__bases__[1]), state
+
     def forward(self, *maps: Tensor) -> Any:
         """As the mechanism does, with the weights of the running mean."""
         usual = [mean(x) for mean, x in zip(self.foveate_usual, maps, strict=True)]
@@ -79,6 +85,33 @@ class _Blind:
     def at_once(self, *_maps: Tensor) -> None:
         """Never: the steps have to be taken one by one."""
         return
+
+
+@cache
+def blind(mechanism: type) -> type:
+    """A mechanism's class, with weights of the running mean.
+
+    Example:
+        >>> from foveate.catalogue import SqueezeExcite
+        >>> blind(SqueezeExcite).__name__
+        'PlaceboOfSqueezeExcite'
+    """
+    return type(f"PlaceboOf{mechanism.__name__}", (_Blind, mechanism), {})
+
+
+@cache
+def step_by_step(sequence: type) -> type:
+    """A sequence's class, with its steps taken one by one where it would take them at once."""
+
+    def reduced(self: nn.Module, _protocol: Any) -> tuple[Any, ...]:
+        return _blank, (step_by_step, sequence), dict(vars(self))
+
+    members = {"forward": Sequence.forward, "__reduce_ex__": reduced}
+    return type(f"StepsOf{sequence.__name__}", (sequence,), members)
+
+
+def _blank(make: Callable[[type], type], of: type) -> Any:
+    return object.__new__(make(of))
 
 
 class _Constant(Map):
@@ -127,14 +160,14 @@ def make_placebo(network: nn.Module, *example: Any) -> nn.Module:
         raise OptionError("there is no attention of foveate in this network to make a placebo of")
     for module in list(network.modules()):
         if isinstance(module, Sequence) and type(module).forward is not Sequence.forward:  # its steps are fused
-            module.__class__ = type(f"StepsOf{type(module).__name__}", (type(module),), {"forward": Sequence.forward})
+            module.__class__ = step_by_step(type(module))
     seen = _seen([*(step for _, step in steps), *(point for _, _, point in points)], network, example)
     for path, step in steps:
         if step not in seen:
             raise OptionError(f"the attention at '{path}' does not run, and so has no placebo")
         step.foveate_usual = nn.ModuleList(Usual(x) for x in seen[step])
         step.foveate_usual.train(step.training)
-        step.__class__ = type(f"PlaceboOf{type(step).__name__}", (_Blind, type(step)), {})
+        step.__class__ = blind(type(step))
     for owner, name, point in points:
         weights = seen.get(point, (None,))[0]
         if not isinstance(weights, Tensor):

@@ -25,8 +25,8 @@ def finite(values: Numbers | Sequence[Sequence[float]], *, dimensions: int = 1) 
         FoveateError: If there is none, one is not a finite number, or they do not have that shape.
 
     Example:
-        >>> finite([1, 2])
-        array([1., 2.])
+        >>> finite([1, 2]).tolist()
+        [1.0, 2.0]
     """
     try:
         array = np.asarray(values, dtype=np.float64)
