@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from foveate.study.plan import Asked
+from foveate.study.asked import Asked
 from studies import folders
 
 FIVE = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet")
@@ -122,7 +122,7 @@ STUDIES: dict[str, Frozen] = {
         ),
         data=_faces,
         source="scikit-image's subset of Labeled Faces in the Wild",
-        limits="200 images; the test split of a seed has 40.",
+        limits="200 images; the test split of a seed has 30.",
     ),
     "embedded": Frozen(
         question="Does attention help a ResNet-8 on the embedded sample, with controls and seeds enough to decide?",

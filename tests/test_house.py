@@ -71,12 +71,17 @@ def test_readme_has_the_two_commands_and_ci_runs_them():
         assert command in ci
 
 
-def test_readme_snippets_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # one of them saves
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert snippets
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+LONG = {"docs/comparing.md": pytest.mark.slow}  # a whole study with its costs
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=LONG.get(page, ())) for page in PAGES])
+def test_snippets_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some of them save
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert snippets or page != "README.md"
     for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), {})  # noqa: S102
+        exec(compile(snippet, page, "exec"), {})  # noqa: S102
 
 
 def test_no_path_of_a_machine_stands_in_a_file():

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.study.design import digest
 from foveate.study.folder import Folder, maps_bytes
+from foveate.study.plain import digest
 from foveate.study.statistics import estimate, paired_difference
 from foveate.study.statistics.judge import Paired, judge
 
@@ -195,6 +195,10 @@ def _besides(names: list[str], seeds: int) -> dict[str, Any]:
             "corruptions": {"all": table(0.511), "noise": table(0.521)},
             "strengths": {"1": table(0.531), "3": table(0.541)},
             "single": {"fog": table(0.551), "<b>snow</b>": table(0.561)},
+            "kept": table(0.637),
+            "relative_error": {
+                name: {"mean": own["mean"]} for name, own in table(0.913).items() if "difference" in own
+            },
             "shifted": {"shifted": table(0.571)},
         },
         "calibration": {"ece": table(0.071), "brier": table(0.272), "ece scaled": table(0.033)},

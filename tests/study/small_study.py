@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from foveate.study.plan import Asked
+from foveate.study.asked import Asked
 
 SETTINGS: dict[str, Any] = {
     "attention": ("se",),

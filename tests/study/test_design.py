@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from foveate.errors import OptionError
-from foveate.study.design import BASELINE, Look, RunConfig, Study, arms_of, canonical, code_fingerprint
+from foveate.study.design import BASELINE, Look, RunConfig, Study, arms_of
+from foveate.study.plain import canonical, code_fingerprint
 
 CONFIG = RunConfig(
     work="classification",

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from foveate.errors import FoveateError
-from foveate.study.design import digest
 from foveate.study.folder import Folder, load, maps_bytes
+from foveate.study.plain import digest
 from foveate.study.reading import FORMAT, read_run
 
 CONFIG = {"seed": 0, "epochs": 3, "learning_rate": 0.1}

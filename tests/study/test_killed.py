@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from foveate.errors import FoveateError
+from foveate.study.asked import Asked
 from foveate.study.compare import compare
 from foveate.study.folder import Folder, load
-from foveate.study.plan import Asked
 from foveate.study.progress import Silent
 from tests.study import small_study, tiny
 

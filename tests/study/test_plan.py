@@ -14,11 +14,13 @@ import torch
 
 from foveate.data import fashion_mnist
 from foveate.errors import DataError, FoveateError, FoveateWarning, OptionError, PlaceError
+from foveate.study.asked import Asked
 from foveate.study.budget import FINE_TUNING, SCRATCH, SHIFT
 from foveate.study.design import Arm
 from foveate.study.material import data_of, network_of
 from foveate.study.notes import notes_on
-from foveate.study.plan import Asked, Prepared, prepare, rules
+from foveate.study.plan import Prepared, prepare
+from foveate.study.rules import rules
 from tests.study import tiny
 
 
@@ -152,15 +154,15 @@ def test_the_rules_say_what_is_done() -> None:
         ({"fractions": (0.5, 0.5)}, OptionError, "a fraction is named twice: 0.5"),
         ({"corruptions": (6,)}, OptionError, "strength"),
         ({"focus": -1}, OptionError, "focus"),
-        ({"published": "nowhere"}, OptionError, "'nowhere' is no folder of test samples"),
+        ({"published": "nowhere"}, OptionError, "'nowhere' is no folder of published corruptions"),
         ({"relevant": 0.0}, OptionError, "the difference of interest"),
         ({"sequential": True}, OptionError, "1 seeds cannot decide"),
         ({"capacity": ("cbam",)}, OptionError, "a capacity of 'cbam' needs 'cbam' among the mechanisms"),
-        (
-            {"placebo": ("all",), "attention": ("bottleneck_attention",)},
-            OptionError,
-            "it has no placebo.*; leave it out",
-        ),
+        ({"placebo": ("bottleneck_attention",), "attention": ("bottleneck_attention",)}, OptionError, "has no placebo"),
+        ({"shifted": "nowhere"}, DataError, "nowhere does not exist"),
+        ({"work": "segmentation", "focus": 4}, OptionError, "focus is for classification, not for segmentation"),
+        ({"work": "segmentation", "published": "some"}, OptionError, "published is for classification"),
+        ({"work": "medical", "corruptions": (1,)}, OptionError, "intensities of scans.*leave them out"),
         ({"larger": ("foveate/resnet9",)}, OptionError, "8 and 14 are"),
     ],
 )
@@ -213,6 +215,16 @@ def test_all_capacity_leaves_out_what_adds_nothing_and_says_so() -> None:
 
 
 ROW: Any = SimpleNamespace(parameters=1)
+
+
+def test_all_placebos_leave_out_what_cannot_be_blind_and_say_so() -> None:
+    found = quick(attention=("bottleneck_attention", "se"), placebo=("all",))
+    assert [arm.name for arm in found.study.arms][1:] == [
+        "bottleneck_attention",
+        "squeeze_excite",
+        "placebo of squeeze_excite",
+    ]
+    assert "it has no placebo: BottleneckAttention relates positions" in found.said["bottleneck_attention"][-1]
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,14 @@ import foveate
 from foveate.data import fashion_mnist
 from foveate.errors import FoveateError
 from foveate.study import report
+from foveate.study.asked import Asked
 from foveate.study.command import command
-from foveate.study.compare import described
+from foveate.study.description import described
 from foveate.study.design import Study
 from foveate.study.figures import difference_chart, looks
 from foveate.study.folder import Folder, Results, load, maps_bytes
 from foveate.study.lines import lines_chart
-from foveate.study.plan import Asked, prepare
+from foveate.study.plan import prepare
 from foveate.study.strips import Bars, Picture, pictured, places
 from foveate.train.running import read_settings
 
@@ -204,7 +205,8 @@ def test_what_was_asked_for_besides_has_its_sections(whole_page: Page) -> None:
         ("fewer training samples", "Learning rates", ["25.0 %", "41.1 %", "42.1 %", "+1.0 (−1.0 to +2.0)", "81.2 %"]),
         ("Learning rates", "not what they were", ["0.0333333", "70.1 %", "71.2 % ✓ chosen", "not finished"]),
         ("not what they were", "Calibration", [
-            "51.1 %", "noise", "strength 3", "54.1 %", "Each corruption", "fog", "<b>snow</b>", "57.1 %", "shifted",
+            "51.1 %", "noise", "strength 3", "54.1 %", "63.7 %", "92.3 %", "Each corruption", "fog", "<b>snow</b>",
+            "57.1 %", "shifted",
         ]),
         ("Calibration", "Does the answer", ["0.071", "0.272", "After scaling", "0.033", "+0.010 (−0.010 to +0.020)"]),
         ("Does the answer", "What it attends to", ["insertion, mean", "0.311", "+0.017 (one seed)", "centre"]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from foveate.study.asked import Asked
 from foveate.study.conclusion import by_arm, conclude
 from foveate.study.design import Study
 from foveate.study.generalising import (
@@ -16,7 +17,7 @@ from foveate.study.generalising import (
     robustness_of_arms,
 )
 from foveate.study.headline import headline
-from foveate.study.plan import Asked, prepare
+from foveate.study.plan import prepare
 from foveate.study.rows import contrasts_of, paired, rows_of
 from tests.study import tiny
 
@@ -230,6 +231,16 @@ def test_corruptions_are_means_over_names_and_strengths() -> None:
     assert found["strengths"]["3"]["baseline"]["mean"]["mean"] == pytest.approx(1 / 3)
     assert found["single"]["fog"]["squeeze_excite"]["difference"]["mean"] == pytest.approx(0.1)
     assert found["shifted"]["shifted"]["squeeze_excite"]["mean"]["mean"] == pytest.approx(0.3)
+    clean = [run["test"]["accuracy"] for run in runs["baseline"]]
+    kept = sum(2.0 / 6 / one for one in clean) / len(clean)
+    assert found["kept"]["baseline"]["mean"]["mean"] == pytest.approx(kept)
+    # of each name what is lacking over what the baseline lacks: 1.2 of 1.4, 1.0 of 1.2, 1.2 of 1.4
+    assert found["relative_error"]["squeeze_excite"]["mean"]["mean"] == pytest.approx((1.2 / 1.4 * 2 + 1.0 / 1.2) / 3)
+    assert "baseline" not in found["relative_error"]
+    runs["squeeze_excite"][0]["corruptions"] = {**second, "fog": {"1": None, "3": 0.4}}  # could not be measured
+    found = robustness_of_arms(runs, "accuracy")
+    assert found["corruptions"]["all"]["squeeze_excite"]["difference"]["mean"] == pytest.approx(0.1)
+    assert found["single"]["fog"]["squeeze_excite"]["difference"]["mean"] == pytest.approx(0.1)
     assert robustness_of_arms(runs_of(made, {}), "accuracy") == {}
 
 

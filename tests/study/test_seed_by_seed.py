@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from foveate.errors import OptionError
+from foveate.study.asked import Asked
 from foveate.study.compare import Means, compare
-from foveate.study.plan import Asked, prepare
+from foveate.study.plan import prepare
 from tests.study import tiny
 
 ASKED = Asked(settings={"epochs": 1}, sequential=True)

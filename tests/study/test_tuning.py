@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from foveate.errors import FoveateError
+from foveate.study.asked import Asked
 from foveate.study.compare import compare
 from foveate.study.folder import load
-from foveate.study.plan import TUNING_SEED, Asked, prepare
+from foveate.study.plan import TUNING_SEED, prepare
 from foveate.study.tuning import chosen_rates
 from tests.study import tiny
 

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveate.errors import FoveateError, MissingExtraError, OptionError
+from foveate.errors import DataError, FoveateError, MissingExtraError, OptionError
 from foveate.measure import count_parameters
 from foveate.study import needs
+from foveate.study.asked import Asked
 from foveate.study.compare import Means, compare
 from foveate.study.design import DEFAULT_ATTENTION
 from foveate.study.folder import load
 from foveate.study.material import network_of
 from foveate.study.outcome import finite
-from foveate.study.plan import Asked, Prepared, prepare
+from foveate.study.plan import Prepared, prepare
 from foveate.study.pricing import price
 from foveate.study.progress import Silent
 from foveate.study.work import carry_out, curves_of, job_of
@@ -184,6 +185,47 @@ def test_a_loss_that_is_no_number_leaves_a_mechanism_out_and_stops_a_baseline(
         FoveateError, match="baseline, seed 0: the loss is nan .* the same command tries again what failed"
     ):
         compare(tiny.data(), **given, out=tmp_path / "b")
+
+
+def test_a_test_score_that_is_no_number_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    from foveate.study import work
+
+    monkeypatch.setattr(work, "outcome_of", lambda *_: {"test": {"accuracy": float("nan")}})
+    with pytest.raises(FoveateError, match=r"squeeze_excite, seed 0: the test accuracy is no number.*lower learning"):
+        run(prepared(), 1)
+
+
+def test_other_test_samples_are_those_of_the_design(tmp_path: Path) -> None:
+    from PIL import Image
+
+    whole = tiny.data()
+    for name in whole.classes[1:3]:  # the first has a stroke in its name
+        (tmp_path / name).mkdir()
+        Image.new("L", (28, 28), 90).save(tmp_path / name / "1.png")
+    found = prepared(shifted=str(tmp_path))
+    assert set(run(found)[0]["shifted"]["shifted"]) >= {"accuracy"}
+    other = replace(found.study.base.look, shifted="0" * 64)
+    job = job_of(replace(found.study.base, look=other), "baseline", stage="main", places=found.places)
+    with pytest.raises(DataError, match="are not those that the study was designed with"):
+        carry_out(job.payload, lambda _: None)
+
+
+def test_a_study_is_resumed_from_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from foveate.study.compare import resume
+    from foveate.study.reading import read_json
+    from tests.study.test_plan import pictures
+
+    tiny.unseen(monkeypatch)
+    pictures(tmp_path / "images", 16)
+    monkeypatch.chdir(tmp_path)
+    asked = Asked(settings={"epochs": 1}, resplit=False, shifted="images")
+    compare("images", "foveate/resnet8", attention=("se",), seeds=1, asked=asked, out="study")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "study" / "runs").iterdir())
+    assert resume("../study").rows[1].arm == "squeeze_excite"
+    assert sorted((tmp_path / "study" / "runs").iterdir()) == before
+    assert (read_json(tmp_path / "study" / "study.json") or {})["request"]["data"] == str(tmp_path / "images")
 
 
 def test_what_cannot_be_learned_from_a_part_is_left_out_of_the_curve_alone(tmp_path: Path, monkeypatch: Any) -> None:

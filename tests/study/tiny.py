@@ -9,11 +9,10 @@ from typing import Any
 
 from foveate.data import ImageClassification, fashion_mnist
 from foveate.errors import FoveateError
-from foveate.study import compare as comparing
-from foveate.study import pricing, report
+from foveate.study import course, pricing, report
+from foveate.study.asked import Asked
 from foveate.study.design import RunConfig
 from foveate.study.execution.job import Finished
-from foveate.study.plan import Asked
 from foveate.study.reading import FORMAT, RUN
 
 PRETEND = "tests.study.tiny:pretend"
@@ -73,7 +72,7 @@ def pretending(patch: Any, score: Callable[[RunConfig, str], float | None]) -> P
     """Have all runs of this test pretend."""
     unseen(patch)
     found = Pretence(score)
-    patch.setattr(comparing, "WORK", PRETEND)
+    patch.setattr(course, "WORK", PRETEND)
     patch.setattr("tests.study.tiny.PRETENCE", found)
     return found
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import DataError
-from foveate.study.design import digest
 from foveate.study.execution import Finished, Job, carry_out
 from foveate.study.folder import Folder
+from foveate.study.plain import digest
 from foveate.study.progress import Silent
 from foveate.study.reading import FORMAT, RUN
 

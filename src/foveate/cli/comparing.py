@@ -109,8 +109,8 @@ def compare(
     from foveate.study.needs import check_packages
 
     check_packages()
+    from foveate.study.asked import Asked
     from foveate.study.compare import Means
-    from foveate.study.plan import Asked
     from foveate.train.running import read_settings
 
     settings = read_settings(work, set_ or [])
@@ -128,10 +128,10 @@ def compare(
         grid=_numbers("--grid", grid, FULL_GRID if full else ()),
         tuning_seeds=tuning_seeds,
         fractions=_numbers("--fractions", fractions, FULL_FRACTIONS if full else ()),
-        corruptions=tuple(int(one) for one in _numbers("--corruptions", corruptions, (1, 2, 3, 4, 5) if full else ())),
+        corruptions=_strengths(corruptions, (1, 2, 3, 4, 5) if full and work != "medical" else ()),
         published=None if published is None else str(published),
         shifted=None if shifted is None else str(shifted),
-        focus=focus or (FULL_FOCUS if full else 0),
+        focus=focus or (FULL_FOCUS if full and work == "classification" else 0),
         resplit=resplit,
         sequential=sequential,
         relevant=relevant,
@@ -197,7 +197,8 @@ def _tell(
     """What is going to be done, and how long it takes."""
     from foveate.study.execution.crew import place_of
     from foveate.study.forecast import forecast
-    from foveate.study.plan import prepare, rules
+    from foveate.study.plan import prepare
+    from foveate.study.rules import rules
 
     prepared = prepare(
         data, host, weights, request["attention"], request["seeds"], work=request["work"], asked=request["asked"]
@@ -232,6 +233,15 @@ def _numbers(option: str, text: str | None, otherwise: tuple[float, ...]) -> tup
         return tuple(float(one) for one in text.split(",") if one.strip())
     except ValueError as error:
         raise OptionError(f"{option} takes numbers between commas, such as 0.1,0.3, not '{text}'") from error
+
+
+def _strengths(text: str | None, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    from foveate.errors import OptionError
+
+    found = _numbers("--corruptions", text, otherwise)
+    if odd := [one for one in found if one != int(one)]:
+        raise OptionError(f"--corruptions takes strengths from 1 to 5, such as 1,3,5, not {odd[0]:g}")
+    return tuple(int(one) for one in found)
 
 
 def _enough(arms: int, *, sequential: bool) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from foveate.study.plan import SMALL_DATA
+from foveate.study.choices import SMALL_DATA
 from foveate.train.kinds import kind_of
 from foveate.train.recipe import Recipe
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-import foveate
 from foveate.errors import OptionError
 from foveate.registry import Spec, get, parse
+from foveate.study.plain import canonical, digest
 
 BASELINE = "baseline"
 DEFAULT_ATTENTION = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet")
 Role = Literal["baseline", "attention", "capacity", "placebo", "larger"]
-# whatever of the package shapes the numbers of a run; how they are measured, counted and shown does not
-SOURCES = (
-    *("attention.py", "fusion.py", "replacement.py", "registry", "ops", "catalogue", "hosts", "surgery", "data"),
-    *("train", "explain", "study/arms", "study/material.py", "study/work.py", "study/outcome.py"),
-    "study/calibration.py",
-)
 
 
 @dataclass(frozen=True)
@@ -276,46 +267,3 @@ def arms_of(
 
 def _spec(chosen: str | Spec) -> Spec:
     return parse(chosen) if isinstance(chosen, str) else chosen
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things.
-
-    Example:
-        >>> counted(1, "epoch"), counted(1800, "image")
-        ('1 epoch', '1,800 images')
-    """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def canonical(value: Any) -> bytes:
-    """The one way to write plain values as JSON, so that equal values have equal bytes.
-
-    Example:
-        >>> canonical({"b": [1.0, None], "a": "θ"}).decode()
-        '{"a":"θ","b":[1.0,null]}'
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
-
-
-def digest(value: Any) -> str:
-    """A hash of plain values: SHA-256 of their canonical JSON."""
-    return hashlib.sha256(canonical(value)).hexdigest()
-
-
-@cache
-def code_fingerprint() -> str:
-    """A hash of the sources that shape a run's numbers: a run of other code is another run.
-
-    Example:
-        >>> len(code_fingerprint())
-        16
-    """
-    package = Path(foveate.__file__).parent
-    content = hashlib.sha256()
-    for source in SOURCES:
-        path = package / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            content.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return content.hexdigest()[:16]

@@ -31,7 +31,8 @@ from torch import Tensor
 
 from foveate.errors import FoveateError
 from foveate.files import HALF_WRITTEN, locked, write_atomically, writing
-from foveate.study.design import counted, digest
+from foveate.study.counting import counted
+from foveate.study.plain import digest
 from foveate.study.reading import read_json, read_maps, read_run
 
 REPORT = ("report.html", "report.md", "rows.csv")

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from foveate.data.chance import generator
-from foveate.study.design import Arm, Study, counted
+from foveate.study.counting import counted
+from foveate.study.design import Arm, Study
 from foveate.study.execution import Job, estimate
 from foveate.study.material import data_of, network_of
 from foveate.study.plan import Prepared
@@ -33,12 +34,14 @@ class Forecast:
         seconds_of: A run of each arm, with all training samples.
         seconds: All runs, so many at once as there are workers.
         workers: How many at once.
+        most: Whether fewer runs may do, because seeds are added until the question is decided.
     """
 
     stages: Mapping[str, int]
     seconds_of: Mapping[str, float]
     seconds: float
     workers: int
+    most: bool = False
 
     def lines(self) -> list[str]:
         """The same in words."""
@@ -48,10 +51,11 @@ class Forecast:
         slowest = max(self.seconds_of, key=lambda arm: self.seconds_of[arm])
         quickest = min(self.seconds_of, key=lambda arm: self.seconds_of[arm])
         return [
-            f"{counted(total, 'run')}: {parts}",
+            f"{'at most ' if self.most else ''}{counted(total, 'run')}: {parts}",
             f"a run takes about {duration(self.seconds_of[quickest])} ({quickest}) to "
             f"{duration(self.seconds_of[slowest])} ({slowest})",
-            f"all of them take about {duration(self.seconds)}, {at_once}, without the cost and the report",
+            f"all of them take {'at most ' if self.most else ''}about {duration(self.seconds)}, {at_once}, without the "
+            "cost and the report",
         ]
 
 
@@ -75,6 +79,7 @@ def forecast(prepared: Prepared, workers: int = 1) -> Forecast:
         seconds_of,
         estimate(everything, known, workers),
         workers,
+        study.sequential,
     )
 
 

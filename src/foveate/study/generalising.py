@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from foveate.data.corruptions import FAMILIES
 from foveate.study.design import BASELINE
+from foveate.study.robustness import Robustness, robustness_of
 from foveate.study.rows import Runs
 from foveate.study.statistics import Estimate, estimate, paired_difference
 
@@ -60,27 +61,65 @@ def curves_of(main: Runs, parts: Mapping[float, Runs], metric: str) -> dict[str,
 
 
 def robustness_of_arms(runs: Runs, metric: str) -> dict[str, Any]:
-    """Scores on corrupted and on other test samples.
+    """Scores on corrupted and on other test samples; a run with a score that could not be had is left out.
 
     Returns:
         ``"corruptions"``: by family, and ``"all"`` of them, a table of arms; ``"strengths"``: the same by strength;
-        ``"single"``: the same by corruption; ``"shifted"``: by name of the samples, where there are others.
+        ``"single"``: the same by corruption; ``"kept"`` and ``"relative_error"``: a table each, as in
+        :class:`~foveate.study.robustness.Robustness`; ``"shifted"``: by name of the samples, where there are others.
     """
     first = runs[BASELINE][0]
     found: dict[str, Any] = {}
     if first.get("corruptions"):
-        names = list(first["corruptions"])
-        strengths = list(next(iter(first["corruptions"].values())))
-        there = {family: [one for one in those if one in names] for family, those in FAMILIES.items()}
-        groups: dict[str, Sequence[str]] = {"all": names, **{family: those for family, those in there.items() if those}}
+        seen = _summaries(runs, metric)
+
+        def table(read: Callable[[Robustness], float | None]) -> dict[str, Any]:
+            return beside_baseline(runs, lambda run: None if (one := seen.get(_which(run))) is None else read(one))
+
+        some = next(iter(seen.values()), None)
+        families, strengths = ([], []) if some is None else (list(some.families), list(some.strengths))
         found["corruptions"] = {
-            group: beside_baseline(runs, _corrupted(those, strengths)) for group, those in groups.items()
+            "all": table(lambda one: one.mean),
+            **{family: table(lambda one, family=family: one.families[family]) for family in families},
         }
-        found["strengths"] = {one: beside_baseline(runs, _corrupted(names, [one])) for one in strengths}
-        found["single"] = {name: beside_baseline(runs, _corrupted([name], strengths)) for name in names}
+        found["strengths"] = {
+            str(strength): table(lambda one, strength=strength: one.strengths[strength]) for strength in strengths
+        }
+        found["single"] = {name: beside_baseline(runs, _single(name)) for name in first["corruptions"]}
+        found["kept"] = table(lambda one: one.kept)
+        # of one run over another: a difference to the baseline's, which is 1, would say the same again
+        found["relative_error"] = {
+            arm: {"mean": entry["mean"]} for arm, entry in table(lambda one: one.relative_error).items()
+        }
     for name in first.get("shifted") or {}:
         found.setdefault("shifted", {})[name] = beside_baseline(runs, _shifted(name, metric))
     return found
+
+
+def _summaries(runs: Runs, metric: str) -> dict[tuple[str, int], Robustness]:
+    """Of every run whose scores are all there."""
+    base = {run["seed"]: _scores(run) for run in runs[BASELINE]}
+    found: dict[tuple[str, int], Robustness] = {}
+    for arm, own in runs.items():
+        for run in own:
+            scores, beside = _scores(run), None if arm == BASELINE else base.get(run["seed"])
+            if scores is not None:
+                found[_which(run)] = robustness_of(scores, run["test"][metric], FAMILIES, beside)
+    return found
+
+
+def _scores(run: Mapping[str, Any]) -> dict[tuple[str, int], float] | None:
+    scores = {
+        (name, int(strength)): value
+        for name, those in (run.get("corruptions") or {}).items()
+        for strength, value in those.items()
+    }
+    # a metric says -1 or nothing where it has nothing to count
+    return scores if scores and all(value is not None and 0 <= value <= 1 for value in scores.values()) else None
+
+
+def _which(run: Mapping[str, Any]) -> tuple[str, int]:
+    return run["arm"], run["seed"]
 
 
 def calibration_of_arms(runs: Runs) -> dict[str, Any]:
@@ -115,9 +154,9 @@ def focus_of_arms(runs: Runs) -> dict[str, Any]:
     return found
 
 
-def _corrupted(names: Sequence[str], strengths: Sequence[str]) -> Read:
+def _single(name: str) -> Read:
     def read(run: Mapping[str, Any]) -> float | None:
-        seen = [(run.get("corruptions") or {}).get(name, {}).get(one) for name in names for one in strengths]
+        seen = list((run.get("corruptions") or {}).get(name, {}).values())
         return None if None in seen or not seen else sum(seen) / len(seen)
 
     return read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foveate.study.design import counted
+from foveate.study.counting import counted
 from foveate.study.rows import Row, points
 from foveate.study.wording import metric_name
 

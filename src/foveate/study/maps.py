@@ -14,6 +14,7 @@ from torch import Tensor
 from foveate.explain import AttentionMap, record
 from foveate.study.design import RunConfig
 from foveate.study.folder import maps_bytes
+from foveate.study.plain import tuples
 from foveate.study.reading import FORMAT
 from foveate.train.kinds import Data, kind_of
 from foveate.train.looking import look_of
@@ -93,7 +94,7 @@ def _pictured(
     task: Task, data: Data, config: RunConfig, *, attended: bool
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]], str]:
     kind = kind_of(config.work)
-    options = kind.options(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.options.items()})
+    options = kind.options(**tuples(config.options))
     count = min(PICTURED, len(data.test))
     tensors: dict[str, Tensor] = {}
     entries: list[dict[str, Any]] = []

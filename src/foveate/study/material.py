@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -21,7 +21,8 @@ from foveate.errors import DataError, FoveateWarning
 from foveate.registry import parse
 from foveate.study.arms.capacity import give_capacity, rooms_of
 from foveate.study.arms.placebo import make_placebo
-from foveate.study.design import RunConfig, canonical
+from foveate.study.design import RunConfig
+from foveate.study.plain import canonical, tuples
 from foveate.train.assembly import Assembly
 from foveate.train.kinds import Data, kind_of
 
@@ -39,7 +40,7 @@ def data_of(config: RunConfig, path: str | None) -> Data:
     Raises:
         DataError: If they are not the samples that the study was designed with.
     """
-    found = GIVEN.get(config.fingerprint) or _read(config.work, path, canonical(dict(config.options)), 0)
+    found = GIVEN.get(config.fingerprint) or _read(config.work, path, canonical(dict(config.options)))
     if found.fingerprint != config.fingerprint:
         raise DataError(
             f"the samples {'embedded here' if path is None else f'in {path!r}'} are not those of the study, or are "
@@ -111,14 +112,9 @@ def _place(config: RunConfig) -> str | None:
 
 
 @lru_cache(maxsize=2)
-def _read(work: str, path: str | None, options: bytes, seed: int) -> Data:
+def _read(work: str, path: str | None, options: bytes) -> Data:
     kind = kind_of(work)
-    return kind.data(None if path is None else Path(path), kind.options(**_tuples(json.loads(options))), seed=seed)
-
-
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return kind.data(None if path is None else Path(path), kind.options(**tuples(json.loads(options))), seed=0)
 
 
 _SPLITS: dict[tuple[str, int], Data] = {}

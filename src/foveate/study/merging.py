@@ -9,7 +9,7 @@ from typing import Any
 
 from foveate.errors import FoveateError, OptionError
 from foveate.files import write_atomically, writing
-from foveate.study.design import counted
+from foveate.study.counting import counted
 from foveate.study.folder import REPORT, Folder, free_name
 from foveate.study.reading import read_json, read_maps, read_run
 

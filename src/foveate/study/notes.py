@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from foveate.study.design import counted
+from foveate.study.counting import counted
 from foveate.study.plan import Prepared
 from foveate.study.rows import Row, Runs
 from foveate.train.recipe import Recipe

@@ -13,11 +13,12 @@ from torch import Tensor
 from foveate.attention import maps_of
 from foveate.data.corruptions import CORRUPTIONS, Corrupted
 from foveate.data.corruptions.corrupted import unfit
+from foveate.data.samples import Samples
 from foveate.study.calibration import scaled_calibration
 from foveate.study.design import Look
 from foveate.train.counting import alone
 from foveate.train.kinds import Data
-from foveate.train.loader import Samples, in_order
+from foveate.train.loader import in_order
 from foveate.train.report import Spread, gaps
 from foveate.train.task import Task
 

@@ -15,7 +15,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 
@@ -24,18 +23,6 @@ class Reporter(Protocol):
 
     def begin(self, runs: int, finished: int) -> None:
         """The study has so many runs, and so many of them were finished before."""
-        ...
-
-    def run(self, arm: str, seed: int, epochs: int) -> None:
-        """A run begins."""
-        ...
-
-    def epoch(self, epoch: int, accuracy: float) -> None:
-        """An epoch ended, with this validation accuracy."""
-        ...
-
-    def finished(self) -> None:
-        """The run ended."""
         ...
 
     def start(self, key: str, label: str) -> None:
@@ -65,15 +52,6 @@ class Silent:
     def begin(self, runs: int, finished: int) -> None:
         """Nothing."""
 
-    def run(self, arm: str, seed: int, epochs: int) -> None:
-        """Nothing."""
-
-    def epoch(self, epoch: int, accuracy: float) -> None:
-        """Nothing."""
-
-    def finished(self) -> None:
-        """Nothing."""
-
     def start(self, key: str, label: str) -> None:
         """Nothing."""
 
@@ -98,25 +76,13 @@ class Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._runs = bars.add_task("reading the images", total=None, note="")
-        self._epochs = bars.add_task("", total=1, visible=False, note="")
+        self._stage = bars.add_task("", total=None, visible=False, note="")
         self._lines: dict[str, TaskID] = {}
 
     def begin(self, runs: int, finished: int) -> None:
         """Show all runs, the finished ones as done."""
         note = f"{finished} finished before" if finished else ""
         self._bars.update(self._runs, description="runs", total=runs, completed=finished, note=note)
-
-    def run(self, arm: str, seed: int, epochs: int) -> None:
-        """Show a run of no epochs yet."""
-        self._bars.reset(self._epochs, description=f"{arm}, seed {seed}", total=epochs, visible=True, note="")
-
-    def epoch(self, epoch: int, accuracy: float) -> None:
-        """Show one epoch more."""
-        self._bars.update(self._epochs, completed=epoch, note=f"validation accuracy {accuracy:.1%}")
-
-    def finished(self) -> None:
-        """Show one run more."""
-        self._bars.advance(self._runs)
 
     def start(self, key: str, label: str) -> None:
         """Show a run more that is under way."""
@@ -149,7 +115,7 @@ class Bars:
 
     def stage(self, what: str) -> None:
         """Show what is done instead of runs."""
-        self._bars.reset(self._epochs, description=what, total=None, visible=True, note="")
+        self._bars.reset(self._stage, description=what, total=None, visible=True, note="")
 
 
 class Lines:
@@ -177,15 +143,6 @@ class Lines:
         self._all, self._done = runs, finished
         before = f", of which {finished} {'was' if finished == 1 else 'were'} finished before" if finished else ""
         self._write(f"{runs} run{'' if runs == 1 else 's'}{before}")
-
-    def run(self, arm: str, seed: int, epochs: int) -> None:
-        """Nothing."""
-
-    def epoch(self, epoch: int, accuracy: float) -> None:
-        """Nothing."""
-
-    def finished(self) -> None:
-        """Nothing."""
 
     def start(self, key: str, label: str) -> None:
         """Nothing: its end is said."""
@@ -255,7 +212,6 @@ def bars(console: Console) -> Generator[Bars]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

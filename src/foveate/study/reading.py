@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from foveate.errors import FoveateError
-from foveate.study.design import digest
+from foveate.study.plain import digest
 
 FORMAT = 2
 RUN = "foveate run"

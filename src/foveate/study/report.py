@@ -138,6 +138,13 @@ def tables(results: Results) -> dict[str, list[grids.Grid]]:
         found["corruptions"].append(grids.beside(families, caption))
         caption = f"Test {named} by strength, mean over corruptions. {below}"
         found["corruptions"].append(grids.beside(robustness["strengths"], caption, heads=strengths))
+        hundred = f"100{wording.SPACE}%"
+        caption = (
+            f"What is left of the test {named} on corrupted samples; and what is lacking to {hundred} on them, beside "
+            f"what the baseline lacks (mean relative corruption error: below {hundred} is better than it). {below}"
+        )
+        heads = {"kept": "kept", "relative_error": "relative error"}
+        found["corruptions"].append(grids.beside({name: robustness[name] for name in heads}, caption, heads=heads))
         caption = f"Test {named} by corruption, mean over strengths. {below}"
         found["single"].append(grids.beside(robustness["single"], caption, turned="Corruption"))
     if shifted := robustness.get("shifted"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import FoveateError
-from foveate.study.design import counted
+from foveate.study.counting import counted
 from foveate.study.execution.estimating import Pace
 from foveate.study.execution.job import Job
 from foveate.study.execution.where import lives

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from foveate.errors import FoveateError
 from foveate.measure import Conditions
 from foveate.study.design import RunConfig
+from foveate.study.elsewhere import other_samples
 from foveate.study.execution.job import Finished, Job
 from foveate.study.material import data_of, network_of
 from foveate.study.outcome import finite, outcome_of
 from foveate.study.reading import FORMAT, RUN
-from foveate.train.kinds import Data, kind_of
-from foveate.train.loader import Samples
+from foveate.train.kinds import kind_of
 from foveate.train.recipe import Recipe
 from foveate.train.task import Row
 
@@ -80,7 +81,12 @@ def carry_out(payload: Mapping[str, Any], note: Callable[[dict[str, Any]], None]
     trained = perf_counter()
     outcome: dict[str, Any] = {}
     if config.tested:
-        outcome = outcome_of(task, data, fitted.best, config.look, _shifted(config, places, data))
+        outcome = outcome_of(task, data, fitted.best, config.look, other_samples(config.look, places, data))
+        if not math.isfinite(outcome["test"].get(task.watched, math.nan)):
+            raise FoveateError(
+                f"{payload['arm']}, seed {config.seed}: the test {task.watched} is no number, because training "
+                f"diverged: choose a lower learning rate than {recipe.learning_rate:g}"
+            )
     tested = perf_counter()
     content = None
     if payload["maps"]:
@@ -115,23 +121,6 @@ def curves_of(history: Sequence[Row]) -> dict[str, list[float | None]]:
     """
     names = dict.fromkeys(name for row in history for name in row)
     return {name: [row.get(name) for row in history] for name in names}
-
-
-def _shifted(config: RunConfig, places: Mapping[str, str | None], data: Data) -> dict[str, Samples]:
-    """Other test samples: a folder of them, and published corrupted ones, name by name and strength by strength."""
-    from foveate.data import cifar_c, imagenet_c, shifted
-
-    found: dict[str, Samples] = {}
-    if config.look.shifted is not None and (path := places.get("shifted")):
-        found["shifted"] = shifted(path, data).test  # type: ignore[type-var]
-    if config.look.published is not None and (path := places.get("published")):
-        side = int(data.test[0][0].shape[1])
-        arrays = (Path(path) / "labels.npy").is_file()
-        many = cifar_c(path, data.classes) if arrays else imagenet_c(path, data.classes, size=side)
-        for name in many.corruptions:
-            for strength in config.look.corruptions or (1, 2, 3, 4, 5):
-                found[f"published/{name}/{strength}"] = many.split(name, strength)
-    return found
 
 
 def _now() -> str:

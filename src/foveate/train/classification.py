@@ -17,8 +17,8 @@ from torchmetrics.classification import (
 )
 
 from foveate.data.chance import chosen, whole
+from foveate.data.samples import Samples
 from foveate.errors import OptionError
-from foveate.train.loader import Samples
 from foveate.train.pixels import Normalise, jitter_colours
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task

@@ -14,9 +14,9 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from foveate.data.boxes.detection import Boxes
 from foveate.data.chance import between, chosen
+from foveate.data.samples import Samples
 from foveate.errors import OptionError
 from foveate.train.box_changes import cropped, mirrored, zoomed
-from foveate.train.loader import Samples
 from foveate.train.pixels import jitter_colours
 from foveate.train.recipe import Recipe
 from foveate.train.task import VALIDATION, Row, Task

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from foveate.data.chance import generator
+from foveate.data.samples import Samples
 from foveate.errors import DataError, FoveateError
 
 Prepare = Callable[[Any, torch.Generator | None], Any]
 Collate = Callable[[list[Any]], Any]
-
-
-class Samples(Protocol):
-    """What can be learned from: pairs of an image and what is to be said of it, by number, each with a name."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What each is called: a path relative to the data's folder."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from foveate.attention import Attention
+from foveate.data.samples import Samples
 from foveate.files import write_atomically
 from foveate.measure import Conditions, count_macs, count_parameters, inference, measure_latency
 from foveate.surgery import attention_parameters
 from foveate.train.counting import alone
 from foveate.train.fitting import Fitted
 from foveate.train.kinds import Data
-from foveate.train.loader import Samples, in_order
+from foveate.train.loader import in_order
 from foveate.train.task import Task
 
 ROUNDS = 20

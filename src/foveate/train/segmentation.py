@@ -13,10 +13,10 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from foveate.data.masks.segmentation import IGNORE, Pair
+from foveate.data.samples import Samples
 from foveate.errors import OptionError
 from foveate.hosts.segmenters import answers
 from foveate.train.cropping import centred, changed
-from foveate.train.loader import Samples
 from foveate.train.pixels import Normalise
 from foveate.train.recipe import Recipe
 from foveate.train.sliding import Windows

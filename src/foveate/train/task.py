@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data.chance import generator
+from foveate.data.samples import Samples
 from foveate.errors import FoveateError, MissingExtraError
 from foveate.train.counting import count_on, counted
-from foveate.train.loader import Batches, Epochs, Samples, in_order
+from foveate.train.loader import Batches, Epochs, in_order
 from foveate.train.optimizing import optimizer_of
 from foveate.train.recipe import Recipe
 from foveate.train.several import shard

@@ -32,6 +32,10 @@ MOMENTUM = 0.1  # of the running mean, as in PyTorch's batch norm
 _MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
+class NoPlaceboError(OptionError):
+    """A mechanism whose weights cannot be made blind to its input."""
+
+
 class Usual(nn.Module):
     """The running mean of the maps that were seen in training, position by position.
 
@@ -146,7 +150,8 @@ def make_placebo(network: nn.Module, *example: Any) -> nn.Module:
         *example: What it is given for one sample or more, to see the shapes of the maps.
 
     Raises:
-        OptionError: If a mechanism has weights that cannot be made blind.
+        OptionError: If there is no attention of foveate; :class:`NoPlaceboError`, one of them, if a mechanism has
+            weights that cannot be made blind.
 
     Example:
         >>> from foveate import attach, hosts
@@ -164,14 +169,14 @@ def make_placebo(network: nn.Module, *example: Any) -> nn.Module:
     seen = _seen([*(step for _, step in steps), *(point for _, _, point in points)], network, example)
     for path, step in steps:
         if step not in seen:
-            raise OptionError(f"the attention at '{path}' does not run, and so has no placebo")
+            raise NoPlaceboError(f"the attention at '{path}' does not run, and so has no placebo")
         step.foveate_usual = nn.ModuleList(Usual(x) for x in seen[step])
         step.foveate_usual.train(step.training)
         step.__class__ = blind(type(step))
     for owner, name, point in points:
         weights = seen.get(point, (None,))[0]
         if not isinstance(weights, Tensor):
-            raise OptionError(
+            raise NoPlaceboError(
                 f"{type(owner).__name__} relates positions inside a convolution's place: it has no placebo"
             )
         constant = _Constant(point.axes, weights).train(point.training)
@@ -185,7 +190,7 @@ def _steps(network: nn.Module) -> Iterator[tuple[str, Any]]:
     for path, module in network.named_modules():
         if isinstance(module, Attention | Pair) and not isinstance(module, Sequence) and id(module) not in within:
             if not hasattr(module, "weigh"):
-                raise OptionError(f"'{path}' does not tell how it weighs: {type(module).__name__} has no placebo")
+                raise NoPlaceboError(f"'{path}' does not tell how it weighs: {type(module).__name__} has no placebo")
             yield path, module
 
 

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from foveate.errors import FoveateError
-from foveate.study.design import counted
+from foveate.study.counting import counted
 from foveate.study.execution.crew import Crew
 from foveate.study.execution.estimating import Pace
 from foveate.study.execution.job import Job, Word

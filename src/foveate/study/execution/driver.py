@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.errors import OptionError, check_at_least, check_choice
-from foveate.study.design import counted
+from foveate.study.counting import counted
 from foveate.study.execution.course import Course, UnfinishedError
 from foveate.study.execution.crew import crew_at, place_of
 from foveate.study.execution.job import Job

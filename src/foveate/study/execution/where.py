@@ -14,7 +14,7 @@ import torch
 
 from foveate import __version__
 from foveate.measure import Conditions
-from foveate.study.design import code_fingerprint
+from foveate.study.plain import code_fingerprint
 
 
 @dataclass(frozen=True)

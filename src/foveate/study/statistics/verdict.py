@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from foveate.study.counting import counted
+
 Word = Literal["better", "worse", "no evidence", "underpowered"]
 
 
@@ -79,7 +81,7 @@ class Verdict:
         Args:
             write: A difference as it is to be read, with its sign and unit.
         """
-        size = f"{write(self.mean)} over {_counted(self.seeds, 'seed')}"
+        size = f"{write(self.mean)} over {counted(self.seeds, 'seed')}"
         if self.interval is not None:
             size += f" (95 % interval {write(self.interval[0])} to {write(self.interval[1])})"
         if self.decided:
@@ -104,14 +106,14 @@ class Verdict:
     def _why(self, write: Callable[[float], str]) -> str:
         if self.seeds < self.fewest:
             among = f" among {self.arms} arms" if self.arms > 1 else ""
-            why = f"{_counted(self.seeds, 'seed')} cannot decide{among}, whatever comes out; it takes {self.fewest}."
+            why = f"{counted(self.seeds, 'seed')} cannot decide{among}, whatever comes out; it takes {self.fewest}."
             if self.detectable is not None:
                 why += f" With {self.fewest}, the smallest difference that could be seen is {self._smallest(write)}."
         else:
             why = f"The smallest difference that could have been seen is {self._smallest(write)}."
         if self.relevant is None:
             return why
-        wanted = "more than 100,000 seeds" if self.needed is None else _counted(self.needed, "seed")
+        wanted = "more than 100,000 seeds" if self.needed is None else counted(self.needed, "seed")
         return f"{why} Seeing {write(self.relevant).lstrip('+')} takes {wanted}."
 
     def _missed(self, write: Callable[[float], str]) -> str:
@@ -126,7 +128,3 @@ class Verdict:
         if self.detectable is None:
             return "unknown"
         return f"{write(self.detectable).lstrip('+')} (in four of five such studies)"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -13,10 +13,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from foveate.data.decode import decode
+from foveate.data.samples import Samples
 from foveate.errors import OptionError, nearest
 from foveate.registry import Spec
 from foveate.train.drawing import grey
-from foveate.train.loader import Samples
 from foveate.train.looking import Look
 from foveate.train.recipe import Recipe
 from foveate.train.task import Task
