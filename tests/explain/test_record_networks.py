@@ -163,7 +163,7 @@ def test_a_detector_in_training() -> None:
     assert all(torch.equal(one.values, values) for one, values in zip(maps, expected, strict=True))
 
 
-@pytest.mark.parametrize("name", ["affinity", "foreign"])
+@pytest.mark.parametrize("name", ["signal, affinity", "foreign"])
 def test_compiled(name: str) -> None:
     model, inputs = built(name)
     torch._dynamo.reset()
