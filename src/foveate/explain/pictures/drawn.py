@@ -59,8 +59,11 @@ def draw(
         'layer1: se. Bars of 2 channels, from 0.2 to 0.9. channels: 0 (0.2), 1 (0.9). predicted: cat'
     """
     check_image(image)
-    values = one_of(found, sample)
-    parts = _parts(found, values, image, sample, point=point, rest=rest, scale=scale)
+    if found.size is not None and len(found.size) == 2:  # asked at a point, so that no matrix of all pairs is built
+        parts = relations.asked(found, image, sample, point=point, scale=scale)
+    else:
+        values = one_of(found.values, found.place, sample)
+        parts = _parts(found, values, image, point=point, rest=rest, scale=scale)
     title, answer = title_of(found), said(prediction, label)
     alt = ". ".join(part for part in (title, parts.alt, answer) if part)
     return Picture(title, joined(*parts.sentences, NOT_WHY), alt, answer, parts.placed)
@@ -70,7 +73,6 @@ def _parts(
     found: AttentionMap,
     values: Tensor,
     image: Image | None,
-    sample: int,
     *,
     point: tuple[int, int] | None,
     rest: float | Tensor | None,
@@ -78,8 +80,6 @@ def _parts(
 ) -> Parts:
     axes = set(found.axes)
     if found.size is not None:
-        if len(found.size) == 2:
-            return relations.asked(found, image, sample, point=point, scale=scale)
         return weights.matrix(found, values, scale=scale)
     if {"tap", "h", "w"} <= axes:
         return kernels.kernels(found, values, image, point=point)

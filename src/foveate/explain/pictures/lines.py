@@ -165,7 +165,7 @@ def crossed(
         'a: coordinate, h × w'
     """
     check_image(image)
-    down, across = one_of(rows, sample), one_of(columns, sample)
+    down, across = one_of(rows.values, rows.place, sample), one_of(columns.values, columns.place, sample)
     if down.ndim != 3 or down.shape[2] != 1 or across.ndim != 3 or across.shape[1] != 1:
         raise OptionError(
             f"a gate of rows and one of columns are (batch, channels, height, 1) and (batch, channels, 1, width), not "
@@ -175,9 +175,7 @@ def crossed(
     own = scale_of(product)
     wide = own if own.constant else widened(own, LEAST)
     pixels = over(image, product, SIDE, wide)
-    panel = Pixels(
-        pixels, SIDE, "both gates multiplied, mean over channels" if len(down) > 1 else "both gates multiplied"
-    )
+    panel = Pixels(pixels, SIDE, "rows × columns, mean over channels" if len(down) > 1 else "rows × columns")
     high = panel.picture_height
     placed = (
         Placed(panel, 0, 0, SIDE),
