@@ -10,6 +10,7 @@ from foveate.explain.pictures.heatmaps import Image, check_image
 from foveate.explain.pictures.parts import Parts
 from foveate.explain.pictures.picture import Picture, said
 from foveate.explain.pictures.telling import NOT_WHY, joined, one_of, title_of
+from foveate.explain.pictures.volumes import slices
 from foveate.explain.record import AttentionMap
 
 
@@ -35,6 +36,7 @@ def draw(
     pairs of positions                              from one asked point: where it collects from, where it gives to
     pairs of channels; branches of channels         a matrix
     a kernel for every position                     how large each is, and the one of the asked point
+    positions of a volume                           three planes; `slices` draws the volume below them too
     ==============================================  =================================================================
 
     Args:
@@ -59,6 +61,8 @@ def draw(
         'layer1: se. Bars of 2 channels, from 0.2 to 0.9. channels: 0 (0.2), 1 (0.9). predicted: cat'
     """
     check_image(image)
+    if "d" in found.axes:
+        return slices(found, None, sample, prediction=prediction, label=label)
     if found.size is not None and len(found.size) == 2:  # asked at a point, so that no matrix of all pairs is built
         parts = relations.asked(found, image, sample, point=point, scale=scale)
     else:
@@ -79,6 +83,8 @@ def _parts(
     scale: Scale | None,
 ) -> Parts:
     axes = set(found.axes)
+    if axes <= {"c", "w"} and values.ndim == 2 and values.shape[1] > 1:  # a signal
+        return lines.lines(found, values[:, None], image, scale=scale)
     if found.size is not None:
         return weights.matrix(found, values, scale=scale)
     if {"tap", "h", "w"} <= axes:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from foveate.errors import MissingExtraError, OptionError, check_positive
-from foveate.explain.pictures.heatmaps import check_image, heatmaps, over
+from foveate.explain.pictures.heatmaps import check_image, over
 from foveate.explain.pictures.page import INSIDE, LINE, MARGIN, Panel, Placed, below, tile_width, tiles
 from foveate.explain.pictures.panels import ColourBar, Pixels, levelled
 from foveate.explain.pictures.picture import Picture, said
@@ -134,21 +134,18 @@ def film(
     bar = tiles([ColourBar(scale, drawn.label, bar_alpha(images[0]), bounded=bounded)], 1)
     shown = sorted({round(step * (count - 1) / max(1, min(SHEET, count) - 1)) for step in range(min(SHEET, count))})
     panels: list[Panel] = []
-    lines = levelled([f"{index + 1} {answers[index]}" for index in shown], tile_width(BESIDE), most=3)
+    width = tile_width(BESIDE)
+    lines = levelled([f"{index + 1} {answers[index]}" for index in shown], width, most=3)
     for index in shown:
         name = f"{index + 1} {answers[index]}".strip()
-        panels += heatmaps(
-            images[index], [heats[index]], scale, names=[name], columns=BESIDE, picture=False, lines=lines
-        )
+        pixels = over(images[index], heats[index], width, scale)
+        panels.append(Pixels(pixels, width, name, lines=lines))
     few = f" Of {count} frames {len(shown)} are on this sheet." if len(shown) < count else ""
     low, high = float(drawn.values.min()), float(drawn.values.max())
     alt = f"{drawn.title}. {count} frames with a map over each, from {low:.3g} to {high:.3g}"
     frames = tuple(
-        (
-            f"frame {index + 1} of {count}{' · ' + answers[index] if answers[index] else ''}",
-            over(image, heat, INSIDE // 2, scale),
-        )
-        for index, (image, heat) in enumerate(zip(images, heats, strict=True))
+        (" · ".join(filter(None, (f"frame {number} of {count}", answer))), over(image, heat, INSIDE // 2, scale))
+        for number, (image, heat, answer) in enumerate(zip(images, heats, answers, strict=True), 1)
     )
     scene = Picture(drawn.title, caption, alt, "", below(_room(frames), bar))
     return Film(drawn.title, caption + few, alt, "", below(tiles(panels, BESIDE), bar), frames, seconds, scene)

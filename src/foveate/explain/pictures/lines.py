@@ -13,7 +13,7 @@ from foveate.errors import OptionError
 from foveate.explain.overlay import Scale, scale_of
 from foveate.explain.pictures.heatmaps import Image, check_image, heatmaps, over, widened
 from foveate.explain.pictures.numbers import number
-from foveate.explain.pictures.page import GAP, LINE, SMALL, Area, Placed, below, tiles
+from foveate.explain.pictures.page import GAP, INSIDE, LINE, SMALL, Area, Placed, below, tiles
 from foveate.explain.pictures.panels import BLUE, ColourBar, Pixels
 from foveate.explain.pictures.parts import Parts
 from foveate.explain.pictures.picture import Picture, said
@@ -110,11 +110,13 @@ def lines(found: AttentionMap, values: Float[Tensor, "c h w"], image: Image | No
     chosen = scale or scale_of(mean)
     wide = chosen if scale or chosen.constant or constant(mean) else widened(chosen, LEAST)
     heat = mean[:, None].expand(-1, max(2, len(mean))) if upright else mean[None].expand(max(2, len(mean)), -1)
-    groups = [
-        _beside(image, heat, flat, wide, upright=upright),
-        tiles([ColourBar(wide, label_of(found), bar_alpha(image))], 1),
-    ]
     noun = "rows" if upright else "columns"
+    groups: list[tuple[Placed, ...]]
+    if image is None:  # a signal, or nothing to stand beside
+        groups = [(Placed(Curve(flat, upright=False, length=INSIDE - ROOM), 0, 0, INSIDE - ROOM),)]
+    else:
+        bar = ColourBar(wide, label_of(found), bar_alpha(image))
+        groups = [_beside(image, heat, flat, wide, upright=upright), tiles([bar], 1)]
     if len(flat) > 1:
         own = scale_of(flat)
         cells = (
@@ -126,7 +128,7 @@ def lines(found: AttentionMap, values: Float[Tensor, "c h w"], image: Image | No
         meaning(found),
         f"The curve is the mean over {len(flat)} channels, its band their range." if len(flat) > 1 else "",
         constant_note(values, gate=multiplies(found)),
-        scale_note(wide, widened=wide != chosen),
+        "" if image is None else scale_note(wide, widened=wide != chosen),
         f"The map has {len(mean)} {noun}.",
         spread_note(found),
     )

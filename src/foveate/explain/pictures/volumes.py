@@ -68,6 +68,7 @@ def slices(
     heats = [_plane(fine, axis, at[axis], spacing, smooth=True) for axis in range(3)]
     rings = [(_where(at, size, axis),) for axis in range(3)]
     panels: list[Panel] = []
+    images: list[Tensor] = []
     if volume is not None:
         images = [_plane(_grey(volume), axis, at[axis], spacing, smooth=False).byte()[None] for axis in range(3)]
         panels += [_shown(image, name) for image, name in zip(images, names, strict=True)]
@@ -76,7 +77,7 @@ def slices(
     else:
         for one, name, ring in zip(heats, names, rings, strict=True):
             panels += heatmaps(None, [one], scale, names=[name], rings=[ring], columns=3)
-    bar = ColourBar(scale, drawn.label, bar_alpha(None if volume is None else images[0]), bounded=bounded)
+    bar = ColourBar(scale, drawn.label, bar_alpha(images[0] if images else None), bounded=bounded)
     through = ", ".join(f"{axis} {one}" for axis, one in zip(AXES, at, strict=True))
     caption = joined(
         drawn.what,
@@ -109,8 +110,9 @@ def _plane(volume: Tensor, axis: int, number: int, spacing: tuple[float, ...], *
     size = [max(1, round(side * one / min(apart))) for side, one in zip(plane.shape, apart, strict=True)]
     if size == list(plane.shape):
         return plane
-    mode = {"mode": "bilinear", "align_corners": False} if smooth else {"mode": "nearest-exact"}
-    return F.interpolate(plane[None, None].float(), size=size, **mode)[0, 0]
+    if smooth:
+        return F.interpolate(plane[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+    return F.interpolate(plane[None, None], size=size, mode="nearest-exact")[0, 0]
 
 
 def _grey(volume: Tensor) -> Float[Tensor, "d h w"]:
