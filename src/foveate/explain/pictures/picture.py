@@ -19,6 +19,7 @@ from foveate.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_FIGURE = "margin: 0 0 1rem; max-width: 36rem"
 SHARPNESS = 2  # pixels of a PNG for each of the layout, so that screens of high density have theirs
 _DOCUMENT = """<!doctype html>
 <html lang="en">
@@ -29,7 +30,6 @@ _DOCUMENT = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 45rem; margin: 1.5rem auto; padding: 0 1rem }}
-figure {{ margin: 0 }}
 </style>
 </head>
 <body>
@@ -78,7 +78,7 @@ class Picture:
         """A ``<figure>`` for any page: the drawing, and title and caption as text below. It loads nothing."""
         drawing = self._element(words=False) + self._more()
         words = f"<strong>{escape(self.title)}</strong><br>{escape(self.caption)}"
-        return f'<figure class="foveate-picture">{drawing}<figcaption>{words}</figcaption></figure>'
+        return f'<figure class="foveate-picture" style="{_FIGURE}">{drawing}<figcaption>{words}</figcaption></figure>'
 
     def write(self, path: str | Path) -> Path:
         """Write it to a file, whole or not at all, in the format that the name ends with.

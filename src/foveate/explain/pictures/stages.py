@@ -9,11 +9,11 @@ from torch import Tensor
 
 from foveate.errors import FoveateError
 from foveate.explain.pictures.heatmaps import Image, check_image, heatmaps
-from foveate.explain.pictures.numbers import number
+from foveate.explain.pictures.numbers import ends
 from foveate.explain.pictures.page import Panel, below, tile_width, tiles
 from foveate.explain.pictures.panels import ColourBar, Pixels, Words, fitted, levelled
 from foveate.explain.pictures.picture import SHARPNESS, Picture, said
-from foveate.explain.pictures.positions import bar_alpha
+from foveate.explain.pictures.positions import bar_alpha, range_of
 from foveate.explain.pictures.sources import CHANGED, TAKEN, emphases, scale_for
 from foveate.explain.pictures.telling import NOT_WHY, constant, joined, one_of, scale_note
 from foveate.explain.record import Recording
@@ -61,6 +61,7 @@ def strip(
         raise FoveateError("what was recorded has no map of positions: see draw for each map, or slices for volumes")
     heats = {place: one_of(values, place, sample) for place, values in found.items()}
     scale, bounded = scale_for(list(heats.values()), diverging=changed)
+    wider = changed and scale.high > max(float(heat.abs().max()) for heat in heats.values())
     notes = [_note(heat, changed=changed) for heat in heats.values()]
     names = [f"{index}. {place}" for index, place in enumerate(heats, 1)]
     width = tile_width(BESIDE)
@@ -84,7 +85,7 @@ def strip(
         f"{len(heats)} places in the order of the network, all on one scale.",
         CHANGED if changed else TAKEN,
         "Nothing is changed anywhere: attention leaves the positions as they are." if even and changed else "",
-        scale_note(scale),
+        scale_note(scale, widened=wider),
         "Beyond its ends colours stay the same." if bounded else "",
         NOT_WHY,
     )
@@ -105,11 +106,7 @@ def _note(heat: Float[Tensor, "h w"], *, changed: bool) -> str:
     """The range of one place: of logarithms, the factors."""
     if _still(heat, changed=changed):
         return "unchanged"
-    if constant(heat):
-        return f"{number(float(heat.mean()))} everywhere"
-    low, high = float(heat.min()), float(heat.max())
-    return f"×{_factor(low)} to ×{_factor(high)}" if changed else f"{number(low)} to {number(high)}"
-
-
-def _factor(logarithm: float) -> str:
-    return f"{math.exp(logarithm):.2g}"
+    if not changed or constant(heat):
+        return range_of(heat)
+    least, most = ends(math.exp(float(heat.min())), math.exp(float(heat.max())))
+    return f"×{least} to ×{most}"
