@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.errors import OptionError
-from foveate.explain.pictures.page import GAP, INSIDE, LARGE, LINE, MARGIN, WIDTH, Area, Placed, bottom, wrapped
+from foveate.explain.pictures.page import BOLD, GAP, INSIDE, LARGE, LINE, MARGIN, WIDTH, Area, Placed, bottom, wrapped
 from foveate.explain.pictures.svg import CARD, MUTED, blank, short, svg
 from foveate.files import write_atomically
 
@@ -138,7 +138,8 @@ class Picture:
 
     def _above(self, *, words: bool) -> tuple[list[str], list[str]]:
         """The lines of the title, if it is to be seen, and of the answer."""
-        return wrapped(_plain(self.title), INSIDE, LARGE) if words else [], wrapped(_plain(self.answer))
+        title = wrapped(_plain(self.title), INSIDE, LARGE * BOLD) if words else []
+        return title, wrapped(_plain(self.answer))
 
     @contextmanager
     def _drawn(self, *, words: bool) -> Generator[Figure]:
