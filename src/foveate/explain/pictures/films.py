@@ -18,11 +18,10 @@ from foveate.explain.pictures.panels import ColourBar, Pixels, levelled
 from foveate.explain.pictures.picture import Picture, said
 from foveate.explain.pictures.positions import bar_alpha
 from foveate.explain.pictures.sources import source_of
-from foveate.explain.pictures.stages import BESIDE
 from foveate.explain.pictures.telling import NOT_WHY, constant_note, joined, one_of, scale_note
 from foveate.explain.record import AttentionMap, Recording
 
-SHEET = 24  # frames on a sheet; of more, so many at even distances
+BESIDE, SHEET = 4, 24  # frames beside each other and on a sheet; of more, so many at even distances
 
 
 @dataclass(frozen=True)
