@@ -198,6 +198,6 @@ def _table(name: str) -> Tensor:
     try:
         from matplotlib import colormaps
     except ImportError as error:
-        raise MissingExtraError("matplotlib", "compare") from error
+        raise MissingExtraError("matplotlib", "explain") from error
     grid = [index / 255 for index in range(256)]
     return torch.tensor(colormaps[name](grid, bytes=True)[:, :3].copy())
