@@ -1,0 +1,135 @@
+"""How far the maps of an album can be trusted: every measure that its images allow, and what it lacks, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.errors import FoveateError
+from foveate.explain.album.answers import Classes, Kind, targets
+from foveate.explain.album.seen import Seen
+from foveate.explain.trust import Assessment, assess
+
+LEAST = 2  # images below which no interval can be told
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What was found.
+
+    Attributes:
+        found: Every measure; ``None`` where none could be taken.
+        images: How many images statistics and ablation are over.
+        examples: How many images the other measures are over.
+        known: Whether the truth was known; otherwise the network's own answers stood for it.
+        missing: What was not measured, and what it needs, as sentences.
+        place: Whose map was measured; ``None`` without attention.
+    """
+
+    found: Assessment | None
+    images: int
+    examples: int
+    known: bool
+    missing: tuple[str, ...]
+    place: str | None
+
+    def sentences(self) -> list[str]:
+        """What it comes to, one sentence a question."""
+        return [] if self.found is None else self.found.sentences()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "images": self.images,
+            "examples": self.examples,
+            "known": self.known,
+            "place": self.place,
+            "missing": list(self.missing),
+            "found": None if self.found is None else self.found.as_dict(),
+        }
+
+
+def trust_in(
+    network: nn.Module,
+    seen: Sequence[Seen],
+    said: Sequence[Any],
+    kind: Kind,
+    *,
+    place: str | None,
+    examples: int,
+    steps: int,
+    seed: int = 0,
+) -> Trust:
+    """Measure what can be measured.
+
+    Args:
+        network: In evaluation mode.
+        seen: The images, those that are shown first.
+        said: What the network answers to each.
+        kind: Of these answers.
+        place: Whose map is measured.
+        examples: On how many images what takes many passes is measured; 0 for none of the numbers.
+        steps: Of the curves.
+        seed: Of what is drawn anew.
+    """
+    known = all(one.truth is not None for one in seen)
+    missing = _lacks(seen, kind, known=known)
+    asked = targets(kind, seen, said, known=known)
+    counted = [number for number, target in enumerate(asked) if target is not None]
+    if len(counted) < len(seen):
+        where = "Nothing is marked on" if known else "The network finds nothing on"
+        missing.append(f"{where} {len(seen) - len(counted)} of {len(seen)} images: they have no part in these numbers.")
+
+    def nothing(why: str) -> Trust:
+        return Trust(None, 0, 0, known, (*missing, why), place)
+
+    if examples == 0:
+        return nothing("These numbers were not asked for (--examples 0).")
+    if len(counted) < LEAST:
+        return nothing(f"There are too few images to measure on: {len(counted)}, and it takes at least {LEAST}.")
+    images = torch.stack([seen[number].given for number in counted])
+    some = [asked[number] for number in counted]
+    regions = [seen[number].region() for number in counted] if known else []
+    told = [one for one in regions if one is not None]
+    try:
+        found = assess(
+            network,
+            images,
+            some,
+            regions=told if len(told) == len(counted) else None,
+            place=place,
+            score=kind.score,
+            evidence=kind.evidence,
+            metric=kind.metric,
+            measure=kind.measure if known else kind.own,
+            examples=examples,
+            steps=steps,
+            batch_size=8,
+            seed=seed,
+        )
+    except FoveateError as error:
+        return nothing(f"They could not be measured: {error}.")
+    return Trust(found, len(counted), min(examples, len(counted)), known, tuple(missing), place)
+
+
+def _lacks(seen: Sequence[Seen], kind: Kind, *, known: bool) -> list[str]:
+    """What the images do not have, and what could not be said therefore."""
+    missing: list[str] = []
+    if not known:
+        without = sum(one.truth is None for one in seen)
+        which = "no image" if without == len(seen) else f"{len(seen) - without} of {len(seen)} images"
+        missing.append(
+            f"There is {kind.truth} for {which}: whether the answers are right is not known. What needs that, "
+            f"{kind.measure}, is missing; the numbers below are about the network's own answers."
+        )
+    if isinstance(kind, Classes):
+        missing.append(
+            "Whether a map points at the thing itself needs boxes or masks, and these images have classes at most."
+        )
+    elif not known:
+        missing.append("Whether a map points at the thing itself needs them too.")
+    return missing
