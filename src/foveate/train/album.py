@@ -15,7 +15,7 @@ from foveate.data.decode import UnusableImageError, stored_frame
 from foveate.errors import DataError, OptionError
 from foveate.explain.album import Frame, Images, Labels, Origin, Prepare, Square, Subject, Thing, Truth
 from foveate.explain.album.files import arranged, find
-from foveate.explain.album.seen import evenly
+from foveate.explain.album.seen import affordable, evenly
 from foveate.train.assembly import Assembly, load_model
 from foveate.train.pixels import Normalise
 
@@ -88,7 +88,10 @@ def tested_on(
         )
     test: Any = samples.test
     order = sorted(range(len(test)), key=lambda number: (_name(test, number), number))
-    chosen = evenly(order, max(most, measured))
+    sizes: Any = getattr(test, "sizes", ())
+    first, _ = trained(checkpoint, sizes)
+    some, target = test[order[0]]
+    chosen = evenly(order, max(most, affordable(first.prepare("", some, _truth(target)), measured)))
     taken = [test[number] for number in chosen]
     subject, _ = trained(checkpoint, [(pixels.shape[1], pixels.shape[2]) for pixels, _ in taken])
     seen: list[Any] = []

@@ -171,9 +171,10 @@ def look(
         where = telling_place(quiet, shown, place) if found.mechanisms else None
         known = all(one.truth is not None for one in seen)
         sheets: list[Sheet] = []
-        for number, (one, target) in enumerate(zip(shown, targets(kind, shown, said, known=False), strict=False), 1):
-            say(f"drawing image {number} of {len(shown)}")
-            sheets.append(sheet(quiet, one, said[number - 1], kind, target=target, place=where, about=found))
+        asked = targets(kind, shown, said[: images.shown], known=False)
+        for number, (one, target) in enumerate(zip(shown, asked, strict=True)):
+            say(f"drawing image {number + 1} of {len(shown)}")
+            sheets.append(sheet(quiet, one, said[number], kind, target=target, place=where, about=found))
         say("measuring how far the maps can be trusted")
         trust = trust_in(quiet, seen, said, kind, place=where, examples=examples, steps=steps)
         say("measuring what the attention costs")

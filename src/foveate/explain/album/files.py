@@ -15,7 +15,7 @@ from foveate.data.reading import MEANT_AS_IMAGE
 from foveate.data.report import shown
 from foveate.errors import DataError
 from foveate.explain.album.labels import Labels
-from foveate.explain.album.seen import Left, Seen, Truth, evenly
+from foveate.explain.album.seen import Left, Seen, Truth, affordable, evenly
 
 
 class Prepare(Protocol):
@@ -95,27 +95,38 @@ def read(
     require_pillow()
     files = find(paths)
     wanted = min(max(most, measured), len(files))
-    left: list[Left] = []
-    order = evenly(files, wanted)
-    taken = {path for *_, path in order}
-    order += [one for one in files if one[2] not in taken]  # who stands in for those that cannot be used
+    left: dict[Path, Left] = {}
     seen: dict[Path, Seen] = {}
-    for name, folder, path in order:
-        if len(seen) == wanted:
-            break
+
+    def take(name: str, folder: str, path: Path) -> bool:
+        if path in seen or path in left:
+            return path in seen
         try:
             pixels = decode(path, None).pixels
         except UnusableImageError as error:
-            left.append(Left(shown(name), str(error)))
-            continue
+            left[path] = Left(shown(name), str(error))
+            return False
         seen[path] = prepare(shown(name), pixels, labels.truth(name, folder))
+        return True
+
+    first = next((one for one in files if take(*one)), None)  # how large the images are
+    if first is not None:
+        wanted = max(most, affordable(seen.pop(first[2]), wanted))
+    order = evenly(files, wanted)
+    taken = {path for *_, path in order}
+    order += [one for one in files if one[2] not in taken]  # who stands in for those that cannot be used
+    for one in order:
+        if len(seen) == wanted:
+            break
+        if not take(*one):
+            continue
         if on_image is not None:
             on_image(len(seen), wanted)
     if not seen:
-        reasons = "; ".join(map(str, left[:3]))
+        reasons = "; ".join(map(str, list(left.values())[:3]))
         raise DataError(f"none of the {len(files)} pictures can be used: {reasons}")
     sorted_ = [seen[path] for *_, path in files if path in seen]
-    return arranged(sorted_, most, there=len(files) - len(left), left=left)
+    return arranged(sorted_, most, there=len(files) - len(left), left=list(left.values()))
 
 
 def arranged(

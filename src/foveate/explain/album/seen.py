@@ -15,6 +15,7 @@ from foveate.errors import check_at_least
 from foveate.explain.focus import inside_boxes
 
 T = TypeVar("T")
+MEMORY = 2**29  # bytes of the images of an album, as the network is given them
 
 
 class Thing(NamedTuple):
@@ -95,6 +96,16 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     if len(items) <= most:
         return list(items)
     return [items[number * len(items) // most] for number in range(most)]
+
+
+def affordable(one: Seen, measured: int) -> int:
+    """How many images like one are measured, of so many that are wanted: they take half a gigabyte at most.
+
+    Example:
+        >>> affordable(Seen("a", torch.zeros(3, 8, 8).byte(), torch.zeros(3, 8, 8)), 320)
+        320
+    """
+    return max(1, min(measured, MEMORY // (one.given.numel() * one.given.element_size())))
 
 
 def rule(shown: int, measured: int, there: int) -> str:

@@ -1,0 +1,163 @@
+"""What an album shows of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.errors import FoveateError
+from foveate.explain.album.about import About
+from foveate.explain.album.answered import answered
+from foveate.explain.album.answers import Kind
+from foveate.explain.album.emphasised import emphasised
+from foveate.explain.album.seen import Seen
+from foveate.explain.pictures import Picture, beside, draw, strip
+from foveate.explain.record import AttentionMap, Recording, record
+
+MOST = 3  # places whose maps are shown one by one: the first, the middle and the last
+RELATION = "->"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One image.
+
+    Attributes:
+        name: What it is called.
+        said: What the network says, ready for JSON.
+        sentence: The same, short.
+        truth: What a person says; ``None`` where nobody did.
+        right: Whether the two are the same; ``None`` where that is not known or no question of yes or no.
+        answer: The picture with what the network says.
+        large: The most telling map.
+        stages: Attention stage by stage.
+        beside: The same map beside Grad-CAM.
+        gates: Gates of the first, the middle and the last place.
+        fields: Where one position looks, of affinities.
+        missing: What could not be drawn, as sentences.
+    """
+
+    name: str
+    said: dict[str, Any]
+    sentence: str
+    truth: str | None
+    right: bool | None
+    answer: Picture
+    large: Picture | None
+    stages: Picture | None
+    beside: Picture | None
+    gates: tuple[Picture, ...]
+    fields: tuple[Picture, ...]
+    missing: tuple[str, ...]
+
+    def pictures(self) -> Iterator[tuple[str, Picture]]:
+        """All of its pictures with names for files."""
+        yield "answer", self.answer
+        for name, picture in (("large", self.large), ("stages", self.stages), ("beside", self.beside)):
+            if picture is not None:
+                yield name, picture
+        for what, several in (("gate", self.gates), ("field", self.fields)):
+            for number, picture in enumerate(several, 1):
+                yield f"{what}-{number}", picture
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is said, ready for JSON."""
+        return {
+            "name": self.name,
+            "said": self.said,
+            "sentence": self.sentence,
+            "label": self.truth,
+            "right": self.right,
+            "missing": list(self.missing),
+        }
+
+    def first(self) -> list[Picture]:
+        """What stands open on a page, the largest first."""
+        return [one for one in (self.answer, self.large, self.stages, self.beside, *self.fields) if one is not None]
+
+    def more(self) -> list[Picture]:
+        """What is folded away."""
+        return list(self.gates)
+
+
+def sheet(
+    network: nn.Module,
+    one: Seen,
+    answer: Any,
+    kind: Kind,
+    *,
+    target: Any | None,
+    place: str | None,
+    about: About,
+) -> Sheet:
+    """Draw everything of one image.
+
+    Args:
+        network: In evaluation mode.
+        one: The image.
+        answer: What the network answers.
+        kind: Of the answer.
+        target: What Grad-CAM is asked about: what the network itself says; ``None`` where it says nothing.
+        place: The most telling place; ``None`` where no map has positions.
+        about: The network.
+    """
+    said = kind.sentence(answer)
+    truth = None if one.truth is None else kind.true_words(one.truth)
+    words: dict[str, Any] = {"prediction": said, "label": truth}
+    missing: list[str] = []
+    recording: Recording | None = None
+    large = stages = None
+    gates: tuple[Picture, ...] = ()
+    fields: tuple[Picture, ...] = ()
+    if about.mechanisms:
+        with torch.no_grad(), record(network) as recording:
+            network(one.given[None])
+        large = None if place is None else emphasised(recording, place, one, **words)
+        try:
+            stages = strip(recording, one.pixels, 0, **words)
+        except FoveateError as error:
+            missing.append(f"There is no strip of stages: {error}.")
+        gates = tuple(draw(found, one.pixels, 0, **words) for found in _some([m for m in recording if _is_gate(m)]))
+        fields = tuple(draw(found, one.pixels, 0, **words) for found in _some([m for m in recording if _is_field(m)]))
+    seen: Picture | None = None
+    if target is None:
+        missing.append("The network finds nothing here, so there is nothing that Grad-CAM could be asked about.")
+    else:
+        try:
+            seen = beside(network, one.given, one.pixels, target, place=place, score=kind.evidence, **words)
+        except FoveateError as error:
+            missing.append(f"Grad-CAM cannot be drawn: {error}.")
+    return Sheet(
+        name=one.name,
+        said=kind.told(answer),
+        sentence=said,
+        truth=truth,
+        right=None if one.truth is None else kind.right(answer, one.truth),
+        answer=answered(one, answer, kind),
+        large=large,
+        stages=stages,
+        beside=seen,
+        gates=gates,
+        fields=fields,
+        missing=tuple(missing),
+    )
+
+
+def _some(maps: Sequence[AttentionMap]) -> list[AttentionMap]:
+    """The maps of the first, the middle and the last place."""
+    places = list(dict.fromkeys(found.place for found in maps))
+    last = len(places) - 1
+    chosen = {places[number] for number in {0, last // 2, last}} if places else set[str]()
+    return [found for found in maps if found.place in chosen]
+
+
+def _is_field(found: AttentionMap) -> bool:
+    return found.size is not None and len(found.size) == 2
+
+
+def _is_gate(found: AttentionMap) -> bool:
+    return not _is_field(found)
