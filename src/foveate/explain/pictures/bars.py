@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveate.explain.pictures.numbers import number
-from foveate.explain.pictures.page import LINE, SMALL, Area
+from foveate.explain.pictures.page import INSIDE, LINE, SMALL, Area
 from foveate.explain.pictures.panels import BLUE, ORANGE
-from foveate.explain.pictures.svg import FAINT, INK, MUTED
+from foveate.explain.pictures.svg import FAINT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,25 +29,29 @@ class Bars:
         values: One for each bar, in order of index.
         name: Above.
         noun: What a bar is, as ``"channel"``.
+        several: More of it.
         ordered: Whether the highest comes first.
         base: Where bars begin: 0, or 1 for gates that are about one.
         lines: Lines across, by what they stand for.
+        legend: Whether the lines are told below.
         rest: A number for each bar that it is to be compared with, and its name.
     """
 
     values: Float[Tensor, " n"]
     name: str
     noun: str = "channel"
+    several: str = "channels"
     ordered: bool = False
     base: float = 0.0
     lines: tuple[tuple[str, float], ...] = ()
     rest: tuple[str, Float[Tensor, " n"]] | None = None
-    width: int = 416
+    legend: bool = True
+    width: int = INSIDE
 
     @property
     def height(self) -> int:
         """In pixels."""
-        return LINE + 118 + 2 * LINE + (LINE if self.lines or self.rest else 0)
+        return LINE + 118 + LINE + (LINE if self.legend else 0)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -79,22 +83,23 @@ class Bars:
                 axes.add_patch(PathPatch(_boxes(some, self.base, count), fc=colour, ec="none", lw=0, gid=gid))
         axes.axhline(self.base, color=INK, lw=0.8)
         self._lines(axes, order)
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.tick_params(labelsize=SMALL - 1)
-        axes.set_xlabel(f"{self.noun}s, highest first" if self.ordered else self.noun, fontsize=SMALL, labelpad=1)
 
     def _lines(self, axes: Axes, order: Tensor) -> None:
-        styles = ((INK, "--"), (ORANGE, "-"), (MUTED, ":"), (MUTED, "-."))
+        styles = ((INK, "--"), (INK, "-"), (INK, ":"))
         for (name, value), (colour, style) in zip(self.lines, styles, strict=False):
-            axes.axhline(value, color=colour, ls=style, lw=1.2, label=f"{name} {number(value)}", gid=name)
+            axes.axhline(value, color=colour, ls=style, lw=1.0, label=f"{name} {number(value)}", gid=name)
         if self.rest is not None:
             name, values = self.rest
             own = values[order].tolist()
-            axes.plot(range(len(own)), own, "_", color=INK, ms=max(2.0, 200 / len(own)), mew=1, label=name, gid="rest")
-        if self.lines or self.rest is not None:
+            axes.plot(
+                range(len(own)), own, "_", color=INK, ms=max(3.0, 200 / len(own)), mew=1.2, label=name, gid="rest"
+            )
+        if self.legend:
             axes.legend(
-                loc="upper center", bbox_to_anchor=(0.5, -0.27), ncols=4, frameon=False, fontsize=SMALL - 1,
+                loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=4, frameon=False, fontsize=SMALL - 1,
                 borderpad=0, handlelength=1.6, columnspacing=1.2,
             )  # fmt: skip
 
@@ -112,20 +117,22 @@ def _boxes(tops: list[tuple[int, float]], base: float, count: int):  # pyright: 
     return Path(corners, codes)
 
 
-def extremes(values: Float[Tensor, " n"], noun: str = "channel") -> str:
+def extremes(values: Float[Tensor, " n"], noun: str = "channel", several: str = "channels") -> str:
     """Which are highest and lowest, in words.
 
     Example:
         >>> extremes(torch.tensor([0.5, 0.9, 0.1, 0.7, 0.2, 0.3, 0.4]))
         'highest channels: 1 (0.9), 3 (0.7), 0 (0.5); lowest: 2 (0.1), 4 (0.2), 5 (0.3)'
-        >>> extremes(torch.tensor([0.25, 0.75]), "kernel")
-        'kernels: 0 (0.25), 1 (0.75)'
+        >>> extremes(torch.tensor([0.25, 0.75]), "branch", "branches")
+        'branches: 0 (0.25), 1 (0.75)'
     """
 
     def listed(some: Tensor) -> str:
         return ", ".join(f"{index} ({number(float(values[index]))})" for index in some.tolist())
 
+    if len(values) == 1:
+        return f"the one {noun}: {number(float(values[0]))}"
     if len(values) <= 2 * NAMED:
-        return f"{noun}s: {listed(torch.arange(len(values)))}"
+        return f"{several}: {listed(torch.arange(len(values)))}"
     order = values.argsort(descending=True, stable=True)
-    return f"highest {noun}s: {listed(order[:NAMED])}; lowest: {listed(order.flip(0)[:NAMED])}"
+    return f"highest {several}: {listed(order[:NAMED])}; lowest: {listed(order.flip(0)[:NAMED])}"

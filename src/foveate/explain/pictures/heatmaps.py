@@ -31,6 +31,7 @@ def heatmaps(
     notes: Sequence[str] = (),
     rings: Sequence[tuple[tuple[float, float], ...]] = (),
     columns: int | None = None,
+    width: int | None = None,
     picture: bool = True,
 ) -> list[Panel]:
     """The image, if there is one, and each map over it; without an image, the maps' own cells.
@@ -43,12 +44,13 @@ def heatmaps(
         notes: Below each.
         rings: Points to ring in each.
         columns: How many stand beside each other.
+        width: Of each in the layout; what the columns leave if ``None``.
         picture: Whether the image itself stands first.
     """
     check_image(image)
     first = image is not None and picture
     columns = columns or columns_for(len(heats) + first)
-    width = tile_width(columns)
+    width = width or tile_width(columns)
     every = (["image"] if first else []) + list(names)
     lines = levelled(every, width)
     some_notes = list(notes) or [""] * len(heats)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WIDTH, MARGIN, GAP = 440, 12, 10
 INSIDE = WIDTH - 2 * MARGIN
 SMALL, LARGE, LINE = 11, 13, 16
-_LETTER = 0.6  # mean width of a letter of DejaVu Sans, in its heights; it is wider than what browsers take
+_LETTER = 0.55  # mean width of a letter of DejaVu Sans, in its heights; it is wider than what browsers take
 
 
 @dataclass(frozen=True)

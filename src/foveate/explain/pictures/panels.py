@@ -15,8 +15,8 @@ from foveate.explain.pictures.page import INSIDE, LINE, SMALL, Area, wrapped
 from foveate.explain.pictures.svg import INK, MUTED
 
 ALPHA = 0.65  # the map's share of a pixel over an image
-# Okabe and Ito's, told apart by colour-blind people, on light paper and on dark
-BLUE, ORANGE = "#0072b2", "#d55e00"
+# told apart by colour-blind people, on light paper and on dark, and black on both
+BLUE, ORANGE = "#3d8fc9", "#d55e00"
 
 
 @dataclass(frozen=True)
