@@ -16,7 +16,7 @@ from foveate.errors import DataError, OptionError
 from foveate.explain.album import Frame, Images, Labels, Origin, Prepare, Square, Subject, Thing, Truth
 from foveate.explain.album.files import arranged, find
 from foveate.explain.album.seen import affordable, evenly
-from foveate.train.assembly import Assembly, load_model
+from foveate.train.assembly import Assembly, described, load_model
 from foveate.train.pixels import Normalise
 
 LONGEST = 1333  # side of what a detector is given, in pixels
@@ -77,7 +77,7 @@ def tested_on(
     Raises:
         DataError: If the samples cannot be read, or are of other classes.
     """
-    _, assembly = trained(checkpoint)
+    assembly = described(checkpoint)
     plan = _json(Path(checkpoint) / "run.json")
     place = plan.get("data") if data is None else data
     samples = assembly.kind.data(None if place is None else Path(place), assembly.chosen(), seed=plan.get("seed", 0))
@@ -88,14 +88,12 @@ def tested_on(
         )
     test: Any = samples.test
     order = sorted(range(len(test)), key=lambda number: (_name(test, number), number))
-    sizes: Any = getattr(test, "sizes", ())
-    first, _ = trained(checkpoint, sizes)
+    subject, _ = trained(checkpoint, getattr(test, "sizes", ()))
     some, target = test[order[0]]
-    chosen = evenly(order, max(most, affordable(first.prepare("", some, _truth(target)), measured)))
-    taken = [test[number] for number in chosen]
-    subject, _ = trained(checkpoint, [(pixels.shape[1], pixels.shape[2]) for pixels, _ in taken])
+    chosen = evenly(order, max(most, affordable(subject.prepare("", some, _truth(target)), measured)))
     seen: list[Any] = []
-    for number, (pixels, target) in zip(chosen, taken, strict=True):
+    for number in chosen:
+        pixels, target = test[number]
         seen.append(subject.prepare(_name(test, number), pixels, _truth(target)))
         if on_image is not None:
             on_image(len(seen), len(chosen))

@@ -15,7 +15,7 @@ from foveate.explain.album.answered import answered
 from foveate.explain.album.answers import Kind
 from foveate.explain.album.emphasised import emphasised
 from foveate.explain.album.seen import Seen
-from foveate.explain.pictures import Picture, beside, draw, strip
+from foveate.explain.pictures import Picture, beside, draw, field, strip
 from foveate.explain.record import AttentionMap, Recording, record
 
 MOST = 3  # places whose maps are shown one by one: the first, the middle and the last
@@ -37,7 +37,8 @@ class Sheet:
         stages: Attention stage by stage.
         beside: The same map beside Grad-CAM.
         gates: Gates of the first, the middle and the last place.
-        fields: Where one position looks, of affinities.
+        fields: Where the middle position looks, of affinities.
+        grids: Where nine positions look.
         missing: What could not be drawn, as sentences.
     """
 
@@ -52,6 +53,7 @@ class Sheet:
     beside: Picture | None
     gates: tuple[Picture, ...]
     fields: tuple[Picture, ...]
+    grids: tuple[Picture, ...]
     missing: tuple[str, ...]
 
     def pictures(self) -> Iterator[tuple[str, Picture]]:
@@ -60,7 +62,7 @@ class Sheet:
         for name, picture in (("large", self.large), ("stages", self.stages), ("beside", self.beside)):
             if picture is not None:
                 yield name, picture
-        for what, several in (("gate", self.gates), ("field", self.fields)):
+        for what, several in (("gate", self.gates), ("field", self.fields), ("grid", self.grids)):
             for number, picture in enumerate(several, 1):
                 yield f"{what}-{number}", picture
 
@@ -81,7 +83,7 @@ class Sheet:
 
     def more(self) -> list[Picture]:
         """What is folded away."""
-        return list(self.gates)
+        return [*self.gates, *self.grids]
 
 
 def sheet(
@@ -113,6 +115,7 @@ def sheet(
     large = stages = None
     gates: tuple[Picture, ...] = ()
     fields: tuple[Picture, ...] = ()
+    grids: tuple[Picture, ...] = ()
     if about.mechanisms:
         with torch.no_grad(), record(network) as recording:
             network(one.given[None])
@@ -121,8 +124,12 @@ def sheet(
             stages = strip(recording, one.pixels, 0, **words)
         except FoveateError as error:
             missing.append(f"There is no strip of stages: {error}.")
-        gates = tuple(draw(found, one.pixels, 0, **words) for found in _some([m for m in recording if _is_gate(m)]))
-        fields = tuple(draw(found, one.pixels, 0, **words) for found in _some([m for m in recording if _is_field(m)]))
+        gated = [found for found in recording if not _is_field(found)]
+        gates = tuple(draw(found, one.pixels, 0, **words) for found in _some(gated))
+        relations = [found for found in recording if _is_field(found)]
+        # what stands open is of the last place, nearest to the answer
+        fields = tuple(draw(found, one.pixels, 0, **words) for found in relations if found.place == relations[-1].place)
+        grids = tuple(field(found, one.pixels, 0, **words) for found in _some(relations))
     seen: Picture | None = None
     if target is None:
         missing.append("The network finds nothing here, so there is nothing that Grad-CAM could be asked about.")
@@ -143,6 +150,7 @@ def sheet(
         beside=seen,
         gates=gates,
         fields=fields,
+        grids=grids,
         missing=tuple(missing),
     )
 
@@ -158,6 +166,3 @@ def _some(maps: Sequence[AttentionMap]) -> list[AttentionMap]:
 def _is_field(found: AttentionMap) -> bool:
     return found.size is not None and len(found.size) == 2
 
-
-def _is_gate(found: AttentionMap) -> bool:
-    return not _is_field(found)
