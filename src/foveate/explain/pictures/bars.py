@@ -74,7 +74,7 @@ class Bars:
         axes.set(xlim=(-0.5 - 0.01 * count, count - 0.5 + 0.01 * count), ylim=self.limits)
         axes.grid(axis="y", color=FAINT, lw=0.6)
         highest = (
-            set(self.values.argsort(descending=True, stable=True)[:NAMED].tolist()) if count > NAMED else set[int]()
+            set(self.values.argsort(descending=True, stable=True)[:NAMED].tolist()) if count > 2 * NAMED else set[int]()
         )
         for gid, colour, chosen in (("bars", BLUE, False), ("highest", ORANGE, True)):
             some = [(at, top) for at, top in enumerate(heights) if (int(order[at]) in highest) == chosen]

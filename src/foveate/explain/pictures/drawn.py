@@ -10,6 +10,7 @@ from foveate.explain.pictures.heatmaps import Image, check_image
 from foveate.explain.pictures.parts import Parts
 from foveate.explain.pictures.picture import Picture, said
 from foveate.explain.pictures.telling import NOT_WHY, joined, one_of, title_of
+from foveate.explain.pictures.volumes import slices
 from foveate.explain.record import AttentionMap
 
 
@@ -35,6 +36,7 @@ def draw(
     pairs of positions                              from one asked point: where it collects from, where it gives to
     pairs of channels; branches of channels         a matrix
     a kernel for every position                     how large each is, and the one of the asked point
+    positions of a volume                           three planes; `slices` draws the volume below them too
     ==============================================  =================================================================
 
     Args:
@@ -59,8 +61,13 @@ def draw(
         'layer1: se. Bars of 2 channels, from 0.2 to 0.9. channels: 0 (0.2), 1 (0.9). predicted: cat'
     """
     check_image(image)
-    values = one_of(found, sample)
-    parts = _parts(found, values, image, sample, point=point, rest=rest, scale=scale)
+    if "d" in found.axes:
+        return slices(found, None, sample, prediction=prediction, label=label)
+    if found.size is not None and len(found.size) == 2:  # asked at a point, so that no matrix of all pairs is built
+        parts = relations.asked(found, image, sample, point=point, scale=scale)
+    else:
+        values = one_of(found.values, found.place, sample)
+        parts = _parts(found, values, image, point=point, rest=rest, scale=scale)
     title, answer = title_of(found), said(prediction, label)
     alt = ". ".join(part for part in (title, parts.alt, answer) if part)
     return Picture(title, joined(*parts.sentences, NOT_WHY), alt, answer, parts.placed)
@@ -70,16 +77,15 @@ def _parts(
     found: AttentionMap,
     values: Tensor,
     image: Image | None,
-    sample: int,
     *,
     point: tuple[int, int] | None,
     rest: float | Tensor | None,
     scale: Scale | None,
 ) -> Parts:
     axes = set(found.axes)
+    if axes <= {"c", "w"} and values.ndim == 2 and values.shape[1] > 1:  # a signal
+        return lines.lines(found, values[:, None], image, scale=scale)
     if found.size is not None:
-        if len(found.size) == 2:
-            return relations.asked(found, image, sample, point=point, scale=scale)
         return weights.matrix(found, values, scale=scale)
     if {"tap", "h", "w"} <= axes:
         return kernels.kernels(found, values, image, point=point)

@@ -18,8 +18,13 @@ Image = UInt8[Tensor, "c h w"]
 
 
 def columns_for(count: int) -> int:
-    """How many panels stand beside each other: as few as two, so that they are large, and at most four."""
-    return min(4, max(2, count)) if count != 4 else 2
+    """How many panels stand beside each other: few, so that they are large, and no row with one alone.
+
+    Example:
+        >>> [columns_for(count) for count in range(1, 10)]
+        [2, 2, 3, 2, 3, 3, 4, 4, 3]
+    """
+    return {4: 2, 5: 3, 6: 3, 9: 3}.get(count, min(4, max(2, count)))
 
 
 def heatmaps(
@@ -32,6 +37,7 @@ def heatmaps(
     rings: Sequence[tuple[tuple[float, float], ...]] = (),
     columns: int | None = None,
     width: int | None = None,
+    lines: int | None = None,
     picture: bool = True,
 ) -> list[Panel]:
     """The image, if there is one, and each map over it; without an image, the maps' own cells.
@@ -45,6 +51,7 @@ def heatmaps(
         rings: Points to ring in each.
         columns: How many stand beside each other.
         width: Of each in the layout; what the columns leave if ``None``.
+        lines: How many lines their names have room for; what the longest needs if ``None``.
         picture: Whether the image itself stands first.
     """
     check_image(image)
@@ -52,7 +59,7 @@ def heatmaps(
     columns = columns or columns_for(len(heats) + first)
     width = width or tile_width(columns)
     every = (["image"] if first else []) + list(names)
-    lines = levelled(every, width)
+    lines = levelled(every, width) if lines is None else lines
     some_notes = list(notes) or [""] * len(heats)
     panels: list[Panel] = []
     if first:
@@ -62,7 +69,7 @@ def heatmaps(
     for index, heat in enumerate(heats):
         pixels = over(image, heat, width, scale)
         marks = rings[index] if rings else ()
-        panels.append(Pixels(pixels, width, names[index], some_notes[index], marks, lines))
+        panels.append(Pixels(pixels, width, names[index], some_notes[index], marks, lines=lines))
     return panels
 
 

@@ -55,8 +55,8 @@ def kernels(
         f"The kernel of {taps} cells that every position makes for itself{groups}: how large it is, and the one of row "
         f"{row}, column {column}.",
         constant_note(values, gate=False),
-        scale_note(large),
-        scale_note(signed),
+        scale_note(large, of="Sizes"),
+        scale_note(signed, of="Weights"),
         size_note((height, width), image),
         spread_note(found),
     )

@@ -13,7 +13,7 @@ from foveate.errors import OptionError
 from foveate.explain.overlay import Scale, scale_of
 from foveate.explain.pictures.heatmaps import Image, check_image, heatmaps, over, widened
 from foveate.explain.pictures.numbers import number
-from foveate.explain.pictures.page import GAP, LINE, SMALL, Area, Placed, below, tiles
+from foveate.explain.pictures.page import GAP, INSIDE, LINE, SMALL, Area, Placed, below, tiles
 from foveate.explain.pictures.panels import BLUE, ColourBar, Pixels
 from foveate.explain.pictures.parts import Parts
 from foveate.explain.pictures.picture import Picture, said
@@ -110,11 +110,13 @@ def lines(found: AttentionMap, values: Float[Tensor, "c h w"], image: Image | No
     chosen = scale or scale_of(mean)
     wide = chosen if scale or chosen.constant or constant(mean) else widened(chosen, LEAST)
     heat = mean[:, None].expand(-1, max(2, len(mean))) if upright else mean[None].expand(max(2, len(mean)), -1)
-    groups = [
-        _beside(image, heat, flat, wide, upright=upright),
-        tiles([ColourBar(wide, label_of(found), bar_alpha(image))], 1),
-    ]
     noun = "rows" if upright else "columns"
+    groups: list[tuple[Placed, ...]]
+    if image is None:  # a signal, or nothing to stand beside
+        groups = [(Placed(Curve(flat, upright=False, length=INSIDE - ROOM), 0, 0, INSIDE - ROOM),)]
+    else:
+        bar = ColourBar(wide, label_of(found), bar_alpha(image))
+        groups = [_beside(image, heat, flat, wide, upright=upright), tiles([bar], 1)]
     if len(flat) > 1:
         own = scale_of(flat)
         cells = (
@@ -126,7 +128,7 @@ def lines(found: AttentionMap, values: Float[Tensor, "c h w"], image: Image | No
         meaning(found),
         f"The curve is the mean over {len(flat)} channels, its band their range." if len(flat) > 1 else "",
         constant_note(values, gate=multiplies(found)),
-        scale_note(wide, widened=wide != chosen),
+        "" if image is None else scale_note(wide, widened=wide != chosen),
         f"The map has {len(mean)} {noun}.",
         spread_note(found),
     )
@@ -165,7 +167,7 @@ def crossed(
         'a: coordinate, h × w'
     """
     check_image(image)
-    down, across = one_of(rows, sample), one_of(columns, sample)
+    down, across = one_of(rows.values, rows.place, sample), one_of(columns.values, columns.place, sample)
     if down.ndim != 3 or down.shape[2] != 1 or across.ndim != 3 or across.shape[1] != 1:
         raise OptionError(
             f"a gate of rows and one of columns are (batch, channels, height, 1) and (batch, channels, 1, width), not "
@@ -175,9 +177,7 @@ def crossed(
     own = scale_of(product)
     wide = own if own.constant else widened(own, LEAST)
     pixels = over(image, product, SIDE, wide)
-    panel = Pixels(
-        pixels, SIDE, "both gates multiplied, mean over channels" if len(down) > 1 else "both gates multiplied"
-    )
+    panel = Pixels(pixels, SIDE, "rows × columns, mean over channels" if len(down) > 1 else "rows × columns")
     high = panel.picture_height
     placed = (
         Placed(panel, 0, 0, SIDE),

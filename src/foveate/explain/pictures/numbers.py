@@ -22,6 +22,20 @@ def ends(low: float, high: float) -> tuple[str, str]:
     return f"{low:.{digits}f}".replace("-", MINUS), f"{high:.{digits}f}".replace("-", MINUS)
 
 
+def marks(low: float, high: float) -> tuple[str, str, str]:
+    """The ends of a scale and its middle, in the same digits.
+
+    Example:
+        >>> marks(0.0, 1.0), marks(0.65, 0.977), marks(-0.5, 0.5)
+        (('0', '0.5', '1'), ('0.65', '0.81', '0.98'), ('−0.50', '0', '0.50'))
+    """
+    first, last = ends(low, high)
+    middle = (low + high) / 2
+    digits = len(first.partition(".")[2])
+    inside = f"{middle:.{digits}f}".replace("-", MINUS) if digits else number(middle)
+    return first, "0" if middle == 0 else inside, last
+
+
 def number(value: float) -> str:
     """A number in three digits.
 

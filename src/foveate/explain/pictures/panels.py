@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from foveate.explain.overlay import Scale, overlay
-from foveate.explain.pictures.numbers import ends, number
+from foveate.explain.pictures.numbers import marks, number
 from foveate.explain.pictures.page import INSIDE, LINE, SMALL, Area, wrapped
 from foveate.explain.pictures.svg import INK, MUTED
 
@@ -56,6 +56,7 @@ class Pixels:
         name: Above, in as many lines as ``lines`` says, so that images beside each other stand level.
         note: Below.
         rings: Points to ring, from 0 to 1 from the left and from the top.
+        frame: A box to frame, left, top, right, bottom, alike; empty for none.
         lines: How many lines the name has room for.
     """
 
@@ -64,6 +65,7 @@ class Pixels:
     name: str = ""
     note: str = ""
     rings: tuple[tuple[float, float], ...] = ()
+    frame: tuple[float, ...] = ()
     lines: int = 1
 
     @property
@@ -85,8 +87,11 @@ class Pixels:
         axes.set_axis_off()
         axes.imshow(self.pixels.permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0), aspect="auto", interpolation="none")
         axes.set(xlim=(0, 1), ylim=(1, 0))
-        for left, top in self.rings:  # white within black is seen on every colour
-            for colour, size in (("black", 3.5), ("white", 1.5)):
+        for colour, size in (("black", 3.5), ("white", 1.5)):  # white within black is seen on every colour
+            if self.frame:
+                left, top, right, bottom = self.frame
+                axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=colour, lw=size)
+            for left, top in self.rings:
                 axes.plot([left], [top], "o", ms=11, mfc="none", mec=colour, mew=size, clip_on=False)
         if self.note:
             area.text(self.note, top=self.height - LINE + 2, color=MUTED, fontsize=SMALL - 1)
@@ -126,8 +131,7 @@ class ColourBar:
         if self.scale.constant:
             area.text(number(self.scale.low), left=area.width / 2, top=top, ha="center", color=MUTED)
             return
-        low, high = ends(self.scale.low, self.scale.high)
-        middle = "0" if self.scale.diverging else number((self.scale.low + self.scale.high) / 2)
+        low, middle, high = marks(self.scale.low, self.scale.high)
         signs = ("≤ ", "≥ ") if self.bounded else ("", "")
         area.text(signs[0] + low, top=top, color=MUTED)
         area.text(middle, left=area.width / 2, top=top, ha="center", color=MUTED)

@@ -63,11 +63,15 @@ class Picture:
         """One SVG element, with title and caption in it; on a page of ours it takes the page's colours."""
         return self._element(words=True)
 
-    def png(self) -> bytes:
-        """The same in pixels, twice as many as the layout has, on white."""
+    def png(self, *, sharpness: int = SHARPNESS) -> bytes:
+        """The same in pixels, on white.
+
+        Args:
+            sharpness: How many of them for each of the layout.
+        """
         buffer = io.BytesIO()
         with self._drawn(words=True) as figure:
-            figure.savefig(buffer, format="png", dpi=72 * SHARPNESS, metadata={"Software": None})
+            figure.savefig(buffer, format="png", dpi=72 * sharpness, metadata={"Software": None})
         return buffer.getvalue()
 
     def html(self) -> str:
@@ -124,13 +128,24 @@ class Picture:
             drawing = svg(figure, preliminary, self.alt)
         return drawing.replace(preliminary, f"picture-{_digest(drawing)}")
 
+    @property
+    def head(self) -> int:
+        """How far down the panels begin, with the title above them."""
+        return self._head(*self._above(words=True))
+
+    def _head(self, title: list[str], answer: list[str]) -> int:
+        return MARGIN + LINE * (len(title) + len(answer)) + (GAP // 2 if title or answer else 0)
+
+    def _above(self, *, words: bool) -> tuple[list[str], list[str]]:
+        """The lines of the title, if it is to be seen, and of the answer."""
+        return wrapped(_plain(self.title), INSIDE, LARGE) if words else [], wrapped(_plain(self.answer))
+
     @contextmanager
     def _drawn(self, *, words: bool) -> Generator[Figure]:
         """The drawing; with ``words``, title and caption are in it."""
-        title = wrapped(_plain(self.title), INSIDE, LARGE) if words else []
+        title, answer = self._above(words=words)
         caption = wrapped(_plain(self.caption)) if words else []
-        answer = wrapped(_plain(self.answer))
-        head = MARGIN + LINE * (len(title) + len(answer)) + (GAP // 2 if title or answer else 0)
+        head = self._head(title, answer)
         high = bottom(self.panels)
         foot = (GAP + LINE * len(caption) if caption else 0) + MARGIN
         with blank(WIDTH, head + high + foot) as figure:

@@ -98,7 +98,6 @@ def field(
     check_at_least("grid", grid, 1)
     if grid > 4:
         raise OptionError(f"more than 4 points a side are too small to see: grid is from 1 to 4, not {grid}")
-    one_of(found, sample)
     height, width = _size(found)
     gives = found.step.endswith("distribute") if gives is None else gives
     ask = distributes if gives else collects
@@ -120,8 +119,8 @@ def field(
     bar = ColourBar(wide, "weight of the relation", bar_alpha(image))
     verb = "gives to" if gives else "collects from"
     caption = joined(
-        f"Where each ringed point {verb}, in a map of {height}×{width} positions; row and column above it, counted from "
-        f"0. Spread evenly, a weight would be {number(even)}.",
+        f"Where each ringed point {verb}, in a map of {height}×{width} positions; row and column are above it, counted "
+        f"from 0. Spread evenly, a weight would be {number(even)}.",
         "Each is constant: the same for every position." if all(constant(heat) for heat in heats) else "",
         scale_note(wide, widened=wide != own),
         NOT_WHY,
@@ -141,18 +140,17 @@ def collects(found: AttentionMap, sample: int, row: int, column: int) -> Float[T
         >>> collects(taken, 0, 0, 1).tolist(), distributes(taken, 0, 0, 1).tolist()
         ([[[1.0, 3.0]]], [[[2.0, 3.0]]])
     """
-    return _heads(found.at(row, column)[sample])
+    return _heads(found.attends_to(row, column), found, sample)
 
 
 def distributes(found: AttentionMap, sample: int, row: int, column: int) -> Float[Tensor, "heads h w"]:
     """What every position takes from one, for every head."""
-    height, width = _size(found)
-    found.at(row, column)  # refuses a point outside
-    return _heads(found.values[sample, ..., row * width + column, :].unflatten(-1, (height, width)))
+    return _heads(found.attended_by(row, column), found, sample)
 
 
-def _heads(maps: Tensor) -> Tensor:
-    return maps if maps.ndim == 3 else maps[None]
+def _heads(maps: Float[Tensor, "b *head h w"], found: AttentionMap, sample: int) -> Tensor:
+    own = one_of(maps, found.place, sample)
+    return own if own.ndim == 3 else own[None]
 
 
 def _size(found: AttentionMap) -> tuple[int, int]:

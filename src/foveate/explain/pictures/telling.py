@@ -39,7 +39,8 @@ def title_of(found: AttentionMap) -> str:
         'layer1.0.bn2: cbam, spatial'
     """
     name = found.card.name if found.card else found.attachment
-    what = ", ".join(part for part in (name, found.step) if part)
+    again = f"run {found.run + 1}" if found.run else ""
+    what = ", ".join(part for part in (name, found.step, again) if part)
     return f"{found.place}: {what}" if what and found.place else found.place or what or "attention"
 
 
@@ -93,23 +94,20 @@ def _along(found: AttentionMap, axis: str) -> int:
     return found.values.shape["bchw".index(axis)] if found.values.ndim == 4 else 2
 
 
-def one_of(found: AttentionMap, sample: int) -> Tensor:
-    """The values for one image, checked.
+def one_of(values: Tensor, place: str, sample: int) -> Tensor:
+    """The values of a place for one image, checked.
 
     Raises:
         OptionError: If there is no such image.
         FoveateError: If a value is not a finite number.
     """
-    count = len(found.values)
-    if not 0 <= sample < count:
-        raise OptionError(f"'{found.place}' was recorded for {count} images, numbered from 0: there is no {sample}")
-    values = found.values[sample].detach().cpu().float()
+    if not 0 <= sample < len(values):
+        raise OptionError(f"'{place}' was recorded for {len(values)} images, numbered from 0: there is no {sample}")
+    values = values[sample].detach().cpu().float()
     bad = int((~values.isfinite()).sum())
     if bad or values.numel() == 0:
         what = f"{bad} of its {values.numel()} values are not finite numbers" if bad else "it has no values"
-        raise FoveateError(
-            f"the map at '{found.place}' has no picture: {what}; look at the network's weights and inputs"
-        )
+        raise FoveateError(f"the map at '{place}' has no picture: {what}; look at the network's weights and inputs")
     return values
 
 
@@ -146,9 +144,9 @@ def spread_note(found: AttentionMap) -> str:
     return f"Over the {len(values)} images recorded a value moves by {number(moves)} (mean standard deviation)."
 
 
-def scale_note(scale: Scale, *, widened: bool = False) -> str:
+def scale_note(scale: Scale, *, widened: bool = False, of: str = "Colours") -> str:
     """The sentence about a scale."""
-    note = f"Colours: {scale.note()}." if not scale.constant else ""
+    note = f"{of}: {scale.note()}." if not scale.constant else ""
     return note + (" The scale is made wider than the values, so that small differences look small." if widened else "")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foveate.errors import OptionError
 from foveate.explain.overlay import Scale, scale_of
-from foveate.explain.pictures.bars import Bars, extremes
+from foveate.explain.pictures.bars import NAMED, Bars, extremes
 from foveate.explain.pictures.numbers import number
 from foveate.explain.pictures.page import INSIDE, LINE, SMALL, Area, below, tiles
 from foveate.explain.pictures.panels import ColourBar, Words
@@ -62,7 +62,7 @@ def bars(found: AttentionMap, values: Float[Tensor, " n"], *, rest: float | Tens
     begins = "1, which leaves a channel as it is" if base else "0, which silences a channel" if gate else "0"
     sentences = (
         meaning(found),
-        f"Bars begin at {begins}; the highest are orange." if len(values) > 3 else f"Bars begin at {begins}.",
+        f"Bars begin at {begins}; the highest are orange." if len(values) > 2 * NAMED else f"Bars begin at {begins}.",
         constant_note(values, gate=gate),
         spread_note(found),
     )
@@ -121,7 +121,7 @@ class Cells:
         """In pixels, with its axes."""
         rows, columns = self.values.shape
         side = (self.width - 40) * rows / columns
-        return round(min(max(side, 14 * min(rows, 12)), self.most)) + 2 * LINE + 6
+        return round(min(max(side, 62, 14 * min(rows, 12)), self.most)) + 2 * LINE + 6
 
     def draw(self, area: Area) -> None:
         """Draw it."""
