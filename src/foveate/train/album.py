@@ -21,6 +21,7 @@ from foveate.train.pixels import Normalise
 
 LONGEST = 1333  # side of what a detector is given, in pixels
 IGNORED = 255
+VISIBLE = 0.02  # of a side
 NOTHING = "nothing"  # what detectors call 0
 
 
@@ -42,7 +43,8 @@ def trained(checkpoint: str | Path, sizes: Sequence[tuple[int, int]] = ()) -> tu
         )
     names = (NOTHING, *assembly.classes) if assembly.work == "detection" else assembly.classes
     prepare = _prepare(network, assembly, sizes)
-    return Subject(network, Origin(_named(assembly), _whence(Path(checkpoint))), names, prepare), assembly
+    origin = Origin(_named(assembly), _whence(Path(checkpoint)), notes=_padded(network, prepare))
+    return Subject(network, origin, names, prepare), assembly
 
 
 def sizes_of(paths: Iterable[str | Path]) -> list[tuple[int, int]]:
@@ -111,6 +113,23 @@ def _prepare(network: nn.Module, assembly: Assembly, sizes: Sequence[tuple[int, 
     if assembly.work == "segmentation":
         return Square((options.crop, options.crop), Normalise.usual(3))
     return Square((options.size, options.size), Normalise.usual(assembly.channels), assembly.channels)
+
+
+def _padded(network: nn.Module, prepare: Prepare) -> tuple[str, ...]:
+    """What a detector adds on the right and below until its maps fit, where that is enough to be seen."""
+    transform: Any = getattr(network, "transform", None)
+    if transform is None or not isinstance(prepare, Frame):
+        return ()
+    with torch.no_grad():
+        images, _ = transform([torch.zeros(3, *prepare.size)])
+    sizes = zip(images.image_sizes[0], images.tensors.shape[-2:], strict=True)
+    most = max(1 - inner / outer for inner, outer in sizes)
+    if most <= VISIBLE:
+        return ()
+    return (
+        f"This detector adds {most:.0%} of nothing on the right or below, so that its layers fit: maps are drawn over "
+        "the images by as much too far to the left and up.",
+    )
 
 
 def _truth(target: Any) -> Truth:

@@ -28,12 +28,14 @@ class Origin:
         weights: Where its weights are from, as a sentence's end.
         trained: Whether the network was trained.
         attention_trained: Whether its attention was, where any is attached.
+        notes: What else has to be said first, as sentences.
     """
 
     name: str
     weights: str
     trained: bool = True
     attention_trained: bool = True
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,7 @@ def _mechanisms(network: nn.Module) -> list[Mechanism]:
     for one in attached(network):
         groups.setdefault((one.attachment, one.mechanism, one.origin), []).append(one)
     entries = {entry.name: entry for entry in status(network).attachments}
-    return [
-        _mechanism(several, entries.get(attachment), attachment) for (attachment, _, _), several in groups.items()
-    ]
+    return [_mechanism(several, entries.get(attachment), attachment) for (attachment, _, _), several in groups.items()]
 
 
 def _mechanism(several: Sequence[AttachedAttention], entry: Any, attachment: str) -> Mechanism:
@@ -202,4 +202,4 @@ def _cautions(origin: Origin, mechanisms: Sequence[Mechanism], identity: bool) -
             "The attention of this network was never trained: what its maps show comes from random weights, and it "
             "changes the answers of a network that was trained without it."
         )
-    return found
+    return [*found, *origin.notes]

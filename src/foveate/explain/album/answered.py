@@ -10,11 +10,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from foveate.explain.album.answers import Classes, Kind, Masks, Things
+from foveate.explain.album.answers import Kind, Masks, Things
 from foveate.explain.album.seen import Seen, Thing, mask_at
 from foveate.explain.pictures import Picture
-from foveate.explain.pictures.page import INSIDE, LINE, Area, below, tile_width, tiles
+from foveate.explain.pictures.page import LINE, Area, below, tile_width, tiles
 from foveate.explain.pictures.panels import Pixels, fitted
+from foveate.explain.pictures.picture import said
 
 # Okabe and Ito's, told apart by colour-blind people; by class from 1, and again after seven
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
@@ -101,9 +102,7 @@ def answered(one: Seen, answer: Any, kind: Kind) -> Picture:
         >>> answered(Seen("a.png", image, image.float()), torch.zeros(2), Classes(["cat", "dog"])).title
         'a.png'
     """
-    said = kind.sentence(answer)
-    label = "" if one.truth is None else f" · label: {kind.true_words(one.truth)}"
-    words = f"The network says: {said}{label}"
+    words = said(kind.sentence(answer), None if one.truth is None else kind.true_words(one.truth))
     caption = "What the network was given: the picture, cut and resized as it takes it."
     if isinstance(kind, Things):
         found = kind.found(answer)

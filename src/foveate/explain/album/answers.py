@@ -29,6 +29,7 @@ class Kind(ABC):
         measure: What that is called.
         own: What it is called where the network's own answers stand for the truth.
         truth: What has to be given for it to be known.
+        single: What one picture of Grad-CAM takes the gradient of.
     """
 
     score: ClassVar[Score]
@@ -37,6 +38,7 @@ class Kind(ABC):
     measure: ClassVar[str]
     own: ClassVar[str]
     truth: ClassVar[str]
+    single: ClassVar[Score]
 
     def __init__(self, classes: Sequence[str] = ()) -> None:
         self.classes = tuple(classes)
@@ -66,6 +68,14 @@ class Kind(ABC):
     def target(self, truth: Truth, answer: Any) -> Any | None:
         """What a person says, as the scores take it; ``None`` where nothing is on the image."""
 
+    def first(self, target: Any) -> Any:
+        """What one picture asks about: of several things the surest."""
+        return target
+
+    def chance(self) -> float:
+        """What a network that knows nothing reaches."""
+        return 0.0
+
     @abstractmethod
     def true_words(self, truth: Truth) -> str:
         """What a person says, in words."""
@@ -84,6 +94,7 @@ class Classes(Kind):
     measure = "accuracy"
     own = "agreement with its own answers"
     truth = "a label for each image"
+    single = evidence
 
     def told(self, answer: Tensor) -> dict[str, Any]:
         """The most probable classes.
@@ -114,6 +125,10 @@ class Classes(Kind):
         """The class."""
         return cast("int", truth)
 
+    def chance(self) -> float:
+        """One of the classes."""
+        return 1 / len(self.classes) if self.classes else 0.0
+
     def true_words(self, truth: Truth) -> str:
         """The class's name."""
         return self.name(cast("int", truth))
@@ -132,6 +147,7 @@ class Masks(Kind):
     measure = "Dice"
     own = "Dice with its own masks"
     truth = "a mask for each image"
+    single = evidence
 
     def found(self, answer: Tensor) -> Tensor:
         """The class of each pixel; of one map, 1 where it is above zero."""
@@ -184,6 +200,7 @@ class Things(Kind):
     measure = "the mean score of the marked boxes"
     own = "the mean score of the boxes it finds"
     truth = "boxes for each image"
+    single = staticmethod(scores.box_score)
 
     def found(self, answer: Mapping[str, Tensor]) -> list[tuple[Thing, float]]:
         """What is found with a score of at least :data:`SURE`, the surest first."""
@@ -214,6 +231,10 @@ class Things(Kind):
     def target(self, truth: Truth, answer: Any) -> tuple[Thing, ...] | None:  # noqa: ARG002
         """The things."""
         return cast("tuple[Thing, ...]", truth) or None
+
+    def first(self, target: Sequence[Thing]) -> Thing:
+        """The surest."""
+        return target[0]
 
     def true_words(self, truth: Truth) -> str:
         """How many of each class."""

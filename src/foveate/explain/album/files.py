@@ -129,9 +129,7 @@ def read(
     return arranged(sorted_, most, there=len(files) - len(left), left=list(left.values()))
 
 
-def arranged(
-    seen: Sequence[Seen], most: int, *, there: int, left: Sequence[Left] = (), source: str = ""
-) -> Images:
+def arranged(seen: Sequence[Seen], most: int, *, there: int, left: Sequence[Left] = (), source: str = "") -> Images:
     """Those to show before the others."""
     first = evenly(range(len(seen)), most)
     rest = [number for number in range(len(seen)) if number not in set(first)]

@@ -49,10 +49,11 @@ def page(album: Album) -> str:
     )
     found = album.trust.found
     sentences = album.trust.sentences()
+    whole = found.sentences()[0] if found is not None and found.ablation is not None else ""
     return pages.get_template("album.html.j2").render(
         album=album,
         version=__version__,
-        headline=sentences[0] if found is not None and found.ablation is not None else "",
+        headline=whole,
         sentences=sentences,
         place_rule=RULE if album.settings.get("place") is None else "which was asked for",
         tables=[] if found is None else tables(found),
@@ -69,7 +70,8 @@ def _faithful(found: Assessment) -> Table:
     measures = [measure for measure in NAMES if any(measure in by for by in values.values())]
     names = {"uniform": "a random order", "centre": "the image’s middle"}
     rows = tuple(
-        (names.get(which, which), tuple(_number(values[which].get(measure)) for measure in measures)) for which in values
+        (names.get(which, which), tuple(_number(values[which].get(measure)) for measure in measures))
+        for which in values
     )
     return Table(
         "Does the answer hang on what a map marks? Pixels are taken away, or given, in the map’s order.",

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from foveate.errors import FoveateError
+from foveate.explain.activation import class_activation
 from foveate.explain.album.about import About
 from foveate.explain.album.answered import answered
 from foveate.explain.album.answers import Kind
-from foveate.explain.album.emphasised import emphasised
+from foveate.explain.album.emphasised import activated, emphasised
 from foveate.explain.album.seen import Seen
 from foveate.explain.pictures import Picture, beside, draw, field, strip
 from foveate.explain.record import AttentionMap, Recording, record
@@ -135,7 +136,12 @@ def sheet(
         missing.append("The network finds nothing here, so there is nothing that Grad-CAM could be asked about.")
     else:
         try:
-            seen = beside(network, one.given, one.pixels, target, place=place, score=kind.evidence, **words)
+            given, asked = one.given[None], kind.first(target)
+            if place is None:
+                cam = class_activation(network, given, [asked], score=kind.single)[0]
+                seen = activated(one, cam, **words)
+            else:
+                seen = beside(network, one.pixels, asked, inputs=given, place=place, score=kind.single, **words)
         except FoveateError as error:
             missing.append(f"Grad-CAM cannot be drawn: {error}.")
     return Sheet(
@@ -165,4 +171,3 @@ def _some(maps: Sequence[AttentionMap]) -> list[AttentionMap]:
 
 def _is_field(found: AttentionMap) -> bool:
     return found.size is not None and len(found.size) == 2
-

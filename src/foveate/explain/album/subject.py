@@ -148,7 +148,7 @@ def _ours(key: str) -> bool:
 
 
 def _normaliser(network: nn.Module, channels: int) -> Callable[[Tensor], Tensor]:
-    """timm says how its networks want it; ImageNet's statistics for others of three channels."""
+    """Timm says how its networks want it; ImageNet's statistics for others of three channels."""
     config: Any = getattr(network, "pretrained_cfg", None)
     if channels == 3 and isinstance(config, dict) and config.get("mean") and config.get("std"):
         return normaliser(config["mean"], config["std"])

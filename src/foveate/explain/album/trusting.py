@@ -28,6 +28,7 @@ class Trust:
         known: Whether the truth was known; otherwise the network's own answers stood for it.
         missing: What was not measured, and what it needs, as sentences.
         place: Whose map was measured; ``None`` without attention.
+        chance: What a network that knows nothing reaches.
     """
 
     found: Assessment | None
@@ -36,10 +37,34 @@ class Trust:
     known: bool
     missing: tuple[str, ...]
     place: str | None
+    chance: float = 0.0
 
     def sentences(self) -> list[str]:
-        """What it comes to, one sentence a question."""
-        return [] if self.found is None else self.found.sentences()
+        """What it comes to, one sentence a question; of attention as a whole, see :meth:`places`."""
+        if self.found is None:
+            return []
+        told = self.found.sentences()
+        return [*self._base(), *told[:1], *told[1 + len(self.places()) :]]
+
+    def places(self) -> list[str]:
+        """What each place comes to, where there are several."""
+        if self.found is None or self.found.ablation is None:
+            return []
+        return self.found.sentences()[1 : len(self.found.ablation.sentences())]
+
+    def _base(self) -> list[str]:
+        """What everything is compared with, and whether it can fall at all."""
+        if self.found is None or self.found.ablation is None or not self.known:
+            return []
+        found = self.found.ablation
+        low, high = 100 * max(0.0, found.base.low), 100 * min(1.0, found.base.high)
+        told = (
+            f"With attention as it is, {found.measure} is {100 * found.base.mean:.1f} % ({low:.1f} to {high:.1f}) on "
+            f"{found.base.count} images."
+        )
+        if found.base.low > self.chance + found.margin:
+            return [told]
+        return [f"{told} That may be no better than chance, and then nothing can fall: what follows says little."]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -48,6 +73,7 @@ class Trust:
             "examples": self.examples,
             "known": self.known,
             "place": self.place,
+            "sentences": [*self.sentences(), *self.places()],
             "missing": list(self.missing),
             "found": None if self.found is None else self.found.as_dict(),
         }
@@ -113,7 +139,7 @@ def trust_in(
         )
     except FoveateError as error:
         return nothing(f"They could not be measured: {error}.")
-    return Trust(found, len(counted), min(examples, len(counted)), known, tuple(missing), place)
+    return Trust(found, len(counted), min(examples, len(counted)), known, tuple(missing), place, kind.chance())
 
 
 def _lacks(seen: Sequence[Seen], kind: Kind, *, known: bool) -> list[str]:
