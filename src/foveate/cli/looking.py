@@ -61,10 +61,10 @@ def look(
     refused |= {"--classes": classes}
     if checkpoint is not None and (names := [name for name, given in refused.items() if given]):
         raise OptionError(f"a run says by itself what {', '.join(names)} would: these go with --host")
-    if host is not None and (data is not None or not images):
-        raise OptionError(
-            "--data goes with --checkpoint" if data is not None else "which pictures? name some, or a folder"
-        )
+    if host is not None and data is not None:
+        raise OptionError("--data goes with --checkpoint: a host has no kind of work that could read it")
+    if host is not None and not images:
+        raise OptionError("which pictures? name some, or a folder of them")
     if data is not None and images:
         raise OptionError("give pictures or --data, not both")
     if labels is not None and not images:

@@ -42,7 +42,7 @@ def trained(checkpoint: str | Path, sizes: Sequence[tuple[int, int]] = ()) -> tu
             "an album shows photographs, and this network takes scans: `foveate predict` shows what its attention does"
         )
     names = (NOTHING, *assembly.classes) if assembly.work == "detection" else assembly.classes
-    prepare = _prepare(network, assembly, sizes)
+    prepare = _prepare(assembly, sizes)
     origin = Origin(_named(assembly), _whence(Path(checkpoint)), notes=_padded(network, prepare))
     return Subject(network, origin, names, prepare), assembly
 
@@ -104,7 +104,7 @@ def tested_on(
     return subject, arranged(seen, most, there=len(test), source=source)
 
 
-def _prepare(network: nn.Module, assembly: Assembly, sizes: Sequence[tuple[int, int]]) -> Prepare:
+def _prepare(assembly: Assembly, sizes: Sequence[tuple[int, int]]) -> Prepare:
     options = assembly.chosen()
     if assembly.work == "detection":
         height, width = (max((size[side] for size in sizes), default=options.size or 800) for side in (0, 1))

@@ -121,7 +121,7 @@ class Labels:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """A table of labels: CSV with a file and a class in each line, or JSON with either by a file's name.
+    r"""A table of labels: CSV with a file and a class in each line, or JSON with either by a file's name.
 
     Raises:
         DataError: If it cannot be read as one.
@@ -129,7 +129,7 @@ def read_table(path: Path) -> dict[str, Any]:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "labels.csv").write_text("file,class\\na.png,cat\\nb.png,dog\\n")
+        ...     _ = Path(folder, "labels.csv").write_text("file,class\na.png,cat\nb.png,dog\n")
         ...     read_table(Path(folder, "labels.csv"))
         {'a.png': 'cat', 'b.png': 'dog'}
     """
