@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
@@ -19,26 +20,37 @@ TOP = 5
 SURE = 0.5  # a box is spoken of from this score on
 
 
-class Kind(ABC):
-    """A kind of answer: what it says, and by which scores maps are judged.
+@dataclass(frozen=True)
+class Judged:
+    """By which scores maps are judged.
 
     Attributes:
         score: What the curves of deletion and insertion read.
         evidence: What Grad-CAM takes the gradient of.
-        metric: What ablation compares where a truth is known.
-        measure: What that is called.
-        own: What it is called where the network's own answers stand for the truth.
-        truth: What has to be given for it to be known.
+        metric: What ablation compares.
         single: What one picture of Grad-CAM takes the gradient of.
     """
 
-    score: ClassVar[Score]
-    evidence: ClassVar[Score]
-    metric: ClassVar[Score]
+    score: Score
+    evidence: Score
+    metric: Score
+    single: Score
+
+
+class Kind(ABC):
+    """A kind of answer: what it says, and by which scores maps are judged.
+
+    Attributes:
+        judged: These scores.
+        measure: What that is called.
+        own: What it is called where the network's own answers stand for the truth.
+        truth: What has to be given for it to be known.
+    """
+
+    judged: ClassVar[Judged]
     measure: ClassVar[str]
     own: ClassVar[str]
     truth: ClassVar[str]
-    single: ClassVar[Score]
 
     def __init__(self, classes: Sequence[str] = ()) -> None:
         self.classes = tuple(classes)
@@ -88,13 +100,10 @@ class Kind(ABC):
 class Classes(Kind):
     """One number for each class."""
 
-    score = staticmethod(scores.class_probability)
-    evidence = staticmethod(scores.class_logit)
-    metric = staticmethod(scores.correct)
+    judged = Judged(scores.class_probability, scores.class_logit, scores.correct, scores.class_logit)
     measure = "accuracy"
     own = "agreement with its own answers"
-    truth = "a label for each image"
-    single = evidence
+    truth = "a label"
 
     def told(self, answer: Tensor) -> dict[str, Any]:
         """The most probable classes.
@@ -141,13 +150,10 @@ class Classes(Kind):
 class Masks(Kind):
     """A map for each class."""
 
-    score = staticmethod(scores.dice)
-    evidence = staticmethod(scores.mask_logit)
-    metric = staticmethod(scores.dice)
+    judged = Judged(scores.dice, scores.mask_logit, scores.dice, scores.mask_logit)
     measure = "Dice"
     own = "Dice with its own masks"
-    truth = "a mask for each image"
-    single = evidence
+    truth = "a mask"
 
     def found(self, answer: Tensor) -> Tensor:
         """The class of each pixel; of one map, 1 where it is above zero."""
@@ -191,16 +197,26 @@ class Masks(Kind):
         """A mask is more or less right: see the measure."""
 
 
+def things_score(answer: Mapping[str, Tensor], target: Sequence[Thing]) -> Tensor:
+    """The mean, over some things, of :func:`~foveate.explain.scores.box_score`.
+
+    Example:
+        >>> found = {"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([1])}
+        >>> found |= {"scores": torch.tensor([0.8])}
+        >>> there, elsewhere = torch.tensor([0.0, 0.0, 4.0, 3.0]), torch.tensor([9.0, 9.0, 12.0, 12.0])
+        >>> things_score(found, [Thing(there, 1), Thing(elsewhere, 1)])
+        tensor(0.4000)
+    """
+    return torch.stack([scores.box_score(answer, thing) for thing in target]).mean()
+
+
 class Things(Kind):
     """Boxes, scores and labels, as torchvision's detectors give them."""
 
-    score = staticmethod(lambda answer, target: things_score(answer, target))
-    evidence = staticmethod(lambda answer, target: things_score(answer, target))
-    metric = staticmethod(lambda answer, target: things_score(answer, target))
+    judged = Judged(things_score, things_score, things_score, scores.box_score)
     measure = "the mean score of the marked boxes"
     own = "the mean score of the boxes it finds"
-    truth = "boxes for each image"
-    single = staticmethod(scores.box_score)
+    truth = "boxes"
 
     def found(self, answer: Mapping[str, Tensor]) -> list[tuple[Thing, float]]:
         """What is found with a score of at least :data:`SURE`, the surest first."""
@@ -243,19 +259,6 @@ class Things(Kind):
 
     def right(self, answer: Any, truth: Truth) -> None:
         """Boxes are more or less right: see the measure."""
-
-
-def things_score(answer: Mapping[str, Tensor], target: Sequence[Thing]) -> Tensor:
-    """The mean, over some things, of :func:`~foveate.explain.scores.box_score`.
-
-    Example:
-        >>> found = {"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([1])}
-        >>> found |= {"scores": torch.tensor([0.8])}
-        >>> there, elsewhere = torch.tensor([0.0, 0.0, 4.0, 3.0]), torch.tensor([9.0, 9.0, 12.0, 12.0])
-        >>> things_score(found, [Thing(there, 1), Thing(elsewhere, 1)])
-        tensor(0.4000)
-    """
-    return torch.stack([scores.box_score(answer, thing) for thing in target]).mean()
 
 
 def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:

@@ -138,10 +138,10 @@ def sheet(
         try:
             given, asked = one.given[None], kind.first(target)
             if place is None:
-                cam = class_activation(network, given, [asked], score=kind.single)[0]
+                cam = class_activation(network, given, [asked], score=kind.judged.single)[0]
                 seen = activated(one, cam, **words)
             else:
-                seen = beside(network, one.pixels, asked, inputs=given, place=place, score=kind.single, **words)
+                seen = beside(network, one.pixels, asked, inputs=given, place=place, score=kind.judged.single, **words)
         except FoveateError as error:
             missing.append(f"Grad-CAM cannot be drawn: {error}.")
     return Sheet(

@@ -128,9 +128,9 @@ def trust_in(
             some,
             regions=told if len(told) == len(counted) else None,
             place=place,
-            score=kind.score,
-            evidence=kind.evidence,
-            metric=kind.metric,
+            score=kind.judged.score,
+            evidence=kind.judged.evidence,
+            metric=kind.judged.metric,
             measure=kind.measure if known else kind.own,
             examples=examples,
             steps=steps,
@@ -146,16 +146,16 @@ def _lacks(seen: Sequence[Seen], kind: Kind, *, known: bool) -> list[str]:
     """What the images do not have, and what could not be said therefore."""
     missing: list[str] = []
     if not known:
-        without = sum(one.truth is None for one in seen)
-        which = "no image" if without == len(seen) else f"{len(seen) - without} of {len(seen)} images"
+        having = sum(one.truth is not None for one in seen)
+        who = f"Only {having:,} of {len(seen):,} images have" if having else "No image has"
         missing.append(
-            f"There is {kind.truth} for {which}: whether the answers are right is not known. What needs that, "
-            f"{kind.measure}, is missing; the numbers below are about the network's own answers."
+            f"{who} {kind.truth}: whether the answers are right is not known. What needs that, {kind.measure}, is "
+            "missing; the numbers below are about the network's own answers."
         )
     if isinstance(kind, Classes):
         missing.append(
             "Whether a map points at the thing itself needs boxes or masks, and these images have classes at most."
         )
     elif not known:
-        missing.append("Whether a map points at the thing itself needs them too.")
+        missing.append(f"Whether a map points at the thing itself needs {kind.truth} too.")
     return missing
