@@ -124,7 +124,7 @@ class Classes(Kind):
     def sentence(self, answer: Tensor) -> str:
         """The class and how sure."""
         told = self.told(answer)
-        return f"{told['class']} {told['probability']:.0%}"
+        return f"{told['class']} ({told['probability']:.0%})"
 
     def own_target(self, answer: Tensor) -> int:
         """The most probable class."""

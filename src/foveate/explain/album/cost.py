@@ -48,16 +48,15 @@ class Cost:
             >>> here = {"cpu": "a CPU", "threads": 1, "dtype": "float32"}
             >>> cost = Cost((10, 1000), (0, 5000), (80, 4000), (0.002, 0.003), 0.05, True, here)
             >>> cost.sentences()[0]
-            'One image takes 2.00 ms (95 % of passes within 3.00 ms); attention makes that 5 % longer than the same \
+            'One image takes 2.00 ms (95 % of passes within 3.00 ms); attention makes that 5.0 % longer than the same \
 network without it takes, measured side by side.'
         """
         median, p95 = (1e3 * seconds for seconds in self.latency)
         if self.beside:
-            longer = f"{abs(self.share):.0%}".replace("%", " %")
-            told = f"makes that {longer} {'longer' if self.share >= 0 else 'shorter'} than the same network without it "
+            told = f"makes that {_percent(abs(self.share))} {'longer' if self.share >= 0 else 'shorter'} than the same network without it "
             told += "takes, measured side by side"
         else:
-            told = f"modules run by themselves take {self.share:.0%}".replace("%", " %") + " of it"
+            told = f"modules run by themselves take {_percent(self.share)} of it"
         own, whole = self.parameters
         return [
             f"One image takes {median:.2f} ms (95 % of passes within {p95:.2f} ms); attention {told}.",
@@ -112,6 +111,16 @@ def cost_of(network: nn.Module, image: Tensor) -> Cost | None:
         beside=beside,
         conditions=here,
     )
+
+
+def _percent(share: float) -> str:
+    """A share of a time, which is never known to three digits.
+
+    Example:
+        >>> _percent(0.0071), _percent(0.123)
+        ('0.7 %', '12 %')
+    """
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
 
 
 def _counted(module: nn.Module, args: tuple[Any, ...]) -> tuple[int, int, int]:

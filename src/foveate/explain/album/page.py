@@ -154,7 +154,7 @@ def _gates(statistics: Sequence[GateStatistics]) -> list[Table]:
 
 
 def _number(values: Sequence[float] | None) -> str:
-    return NOTHING if not values else f"{sum(values) / len(values):.3f}"
+    return NOTHING if not values else f"{sum(values) / len(values):.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _correlation(value: float | None) -> str:
