@@ -108,10 +108,10 @@ def _of_run(
     checkpoint: Path, images: list[Path] | None, data: Path | None, labels: Path | None, counts: dict[str, Any]
 ) -> tuple[Subject, Images]:
     from foveate.explain.album import Labels, read
-    from foveate.train.album import sizes_of, tested_on, trained
+    from foveate.train.album import samples_of, sizes_of, trained
 
     if not images:
-        return tested_on(checkpoint, data, **counts)
+        return samples_of(checkpoint, data, **counts)
     subject, _ = trained(checkpoint, sizes_of(images))
     return subject, read(images, subject.prepare, Labels.read(labels, subject.classes), **counts)
 

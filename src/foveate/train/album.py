@@ -59,7 +59,7 @@ def sizes_of(paths: Iterable[str | Path]) -> list[tuple[int, int]]:
     return found
 
 
-def tested_on(
+def samples_of(
     checkpoint: str | Path,
     data: str | Path | None,
     *,
@@ -174,4 +174,4 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-__all__ = ["Labels", "sizes_of", "tested_on", "trained"]
+__all__ = ["Labels", "samples_of", "sizes_of", "trained"]

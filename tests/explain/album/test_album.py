@@ -38,6 +38,7 @@ def network(attention="cbam", start="paper"):
 
 @pytest.fixture(scope="module")
 def album():
+    # drawn once: every test reads it
     return look(network(), arranged(images(), 1, there=3), origin=ORIGIN, classes=("cat", "dog"), examples=2, steps=2)
 
 
