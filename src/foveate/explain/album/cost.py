@@ -53,8 +53,9 @@ network without it takes, measured side by side.'
         """
         median, p95 = (1e3 * seconds for seconds in self.latency)
         if self.beside:
-            told = f"makes that {_percent(abs(self.share))} {'longer' if self.share >= 0 else 'shorter'} than the same network without it "
-            told += "takes, measured side by side"
+            way = "longer" if self.share >= 0 else "shorter"
+            told = f"makes that {_percent(abs(self.share))} {way} than the same network without it takes, measured "
+            told += "side by side"
         else:
             told = f"modules run by themselves take {_percent(self.share)} of it"
         own, whole = self.parameters
