@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -128,3 +130,25 @@ def test_attention_in_blocks_has_second_derivatives(monkeypatch: pytest.MonkeyPa
     operands = tuple(torch.randn(1, 3, 2).double().requires_grad_() for _ in range(3))
     assert torch.autograd.gradcheck(blockwise_attention, operands)
     assert torch.autograd.gradgradcheck(blockwise_attention, operands)
+
+
+def test_no_matrix_of_all_pairs_where_there_is_one_channel() -> None:
+    """With one channel a transposed tensor counts as contiguous, and PyTorch's kernels refused its stride."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.elements = max(self.elements, result.numel())
+            return result
+
+    query, key, value = torch.randn(3, 1, 1, 4100)
+    with torch.no_grad(), Largest() as seen:
+        mixed = attend(query, key, value)
+    assert seen.elements < 4100**2 / 100
+    expected = torch.softmax(key.mT.double() @ query.double(), 1)
+    # float32 sums of 4100 terms
+    torch.testing.assert_close(mixed.double(), value.double() @ expected, rtol=1e-4, atol=1e-5)

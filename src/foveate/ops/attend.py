@@ -65,8 +65,13 @@ def _on_cpu(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     # the kernels want each position's channels side by side, and as many axes as several heads have
-    one, other, third = (t.unsqueeze(1).contiguous() for t in (query, key, value))
+    one, other, third = (_side_by_side(t.unsqueeze(1)) for t in (query, key, value))
     return F.scaled_dot_product_attention(one, other, third, scale=scale).squeeze(1)
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    # a last axis of one may keep any stride when it is made contiguous, and the kernels then fall back on all pairs
+    return x.contiguous() if x.shape[-1] > 1 else x.clone(memory_format=torch.contiguous_format)
 
 
 def attend_weights(

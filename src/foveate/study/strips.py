@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from foveate.explain.overlay import FLOOR, Scale, overlay, scale_of
+from foveate.explain.pictures.heatmaps import widened
 from foveate.explain.pictures.numbers import ends
 from foveate.study.pictures import Picture, encoded, is_photo, shown
 
@@ -137,7 +138,7 @@ def pictured(tensors: Mapping[str, Tensor], entries: Sequence[Mapping[str, Any]]
             *strips,
             Strip("emphasis", what, note="Some of its values are not finite numbers, so there is no picture."),
         ]
-    scale = _visible(scale_of(*heats.values(), diverging=diverging), 0.1 if diverging else 0.0)
+    scale = widened(scale_of(*heats.values(), diverging=diverging), 0.1 if diverging else 0.0)
     cells = [
         Picture(
             encoded(
@@ -167,9 +168,9 @@ def _strip(displayed: Sequence[Tensor], values: Tensor, entry: Mapping[str, Any]
     if diverging:
         # a few positions with almost no energy before have changes that would leave all others pale
         limit = float(heats.abs().flatten().quantile(0.98))
-        scale = _visible(Scale(-limit, limit, diverging=True), 0.1)
+        scale = widened(Scale(-limit, limit, diverging=True), 0.1)
     else:
-        scale = _visible(scale_of(heats), _even(heats) if entry["size"] else 0.1)
+        scale = widened(scale_of(heats), _even(heats) if entry["size"] else 0.1)
     mark = None
     if entry.get("query") and entry.get("size"):
         (row, column), (height, width) = entry["query"], entry["size"]
@@ -186,14 +187,6 @@ def _strip(displayed: Sequence[Tensor], values: Tensor, entry: Mapping[str, Any]
     if diverging:
         low, high = f"≤ {low}", f"≥ {high}"
     return Strip(name, what, cells, low, high, _gradient(scale))
-
-
-def _visible(scale: Scale, least: float) -> Scale:
-    """A scale wide enough that differences too small to matter stay too small to see."""
-    if scale.high - scale.low >= least:
-        return scale
-    middle = (scale.low + scale.high) / 2
-    return Scale(middle - least / 2, middle + least / 2, scale.diverging)
 
 
 def _even(relations: Tensor) -> float:

@@ -19,6 +19,7 @@ from foveate.explain.pictures.numbers import number
 from foveate.explain.pictures.page import Panel, below, tile_width, tiles
 from foveate.explain.pictures.panels import ColourBar, Pixels, fitted
 from foveate.explain.pictures.picture import SHARPNESS, Picture, said
+from foveate.explain.pictures.positions import range_of
 from foveate.explain.pictures.telling import constant, joined
 from foveate.explain.record import record
 from foveate.explain.scores import Score, answers, class_logit
@@ -98,7 +99,7 @@ def beside(
     }
     own = spread([attention], size)[0]
     names = ["attention", *(NAMES[method] for method in methods)]
-    notes = [_range(attention), *(_agreement(cam, own) for cam in cams.values())]
+    notes = [range_of(attention), *(_agreement(cam, own) for cam in cams.values())]
     columns = 3
     panels = _shown(image, target, columns)
     ranged = [_stretched(one) for one in (attention, *cams.values())]
@@ -114,6 +115,7 @@ def beside(
         f"speaks for {_asked(target)} in the output of {weighed}.",
         "Each map runs over its own values, from lowest to highest: where can be compared, how much cannot. ρ is the "
         "rank correlation of a map with attention.",
+        "Eigen-CAM is the same for every answer." if "eigencam" in methods else "",
         f"The same everywhere: {', '.join(level)}." if level else "",
     )
     bar = ColourBar(Scale(0.0, 1.0), "from the lowest (0) to the highest (1) value of each map")
@@ -150,12 +152,6 @@ def _shown(image: Image, target: Any, columns: int) -> list[Panel]:
 def _stretched(heat: Tensor) -> Tensor:
     scale = scale_of(heat)
     return torch.full_like(heat, 0.5) if constant(heat) else scale.position(heat)
-
-
-def _range(heat: Tensor) -> str:
-    if constant(heat):
-        return f"{number(float(heat.mean()))} everywhere"
-    return f"{number(float(heat.min()))} to {number(float(heat.max()))}"
 
 
 def _agreement(cam: Tensor, attention: Tensor) -> str:

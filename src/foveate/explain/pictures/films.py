@@ -18,11 +18,10 @@ from foveate.explain.pictures.panels import ColourBar, Pixels, levelled
 from foveate.explain.pictures.picture import Picture, said
 from foveate.explain.pictures.positions import bar_alpha
 from foveate.explain.pictures.sources import source_of
-from foveate.explain.pictures.stages import BESIDE
 from foveate.explain.pictures.telling import NOT_WHY, constant_note, joined, one_of, scale_note
 from foveate.explain.record import AttentionMap, Recording
 
-SHEET = 24  # frames on a sheet; of more, so many at even distances
+BESIDE, SHEET = 4, 24  # frames beside each other and on a sheet; of more, so many at even distances
 
 
 @dataclass(frozen=True)
@@ -135,11 +134,11 @@ def film(
     shown = sorted({round(step * (count - 1) / max(1, min(SHEET, count) - 1)) for step in range(min(SHEET, count))})
     panels: list[Panel] = []
     width = tile_width(BESIDE)
-    lines = levelled([f"{index + 1} {answers[index]}" for index in shown], width, most=3)
+    names = {index: ": ".join([str(index + 1), *map(str, predictions[index : index + 1])]) for index in shown}
+    lines = levelled(list(names.values()), width)
     for index in shown:
-        name = f"{index + 1} {answers[index]}".strip()
         pixels = over(images[index], heats[index], width, scale)
-        panels.append(Pixels(pixels, width, name, lines=lines))
+        panels.append(Pixels(pixels, width, names[index], lines=lines))
     few = f" Of {count} frames {len(shown)} are on this sheet." if len(shown) < count else ""
     low, high = float(drawn.values.min()), float(drawn.values.max())
     alt = f"{drawn.title}. {count} frames with a map over each, from {low:.3g} to {high:.3g}"

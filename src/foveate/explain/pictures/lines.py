@@ -110,7 +110,7 @@ def lines(found: AttentionMap, values: Float[Tensor, "c h w"], image: Image | No
     chosen = scale or scale_of(mean)
     wide = chosen if scale or chosen.constant or constant(mean) else widened(chosen, LEAST)
     heat = mean[:, None].expand(-1, max(2, len(mean))) if upright else mean[None].expand(max(2, len(mean)), -1)
-    noun = "rows" if upright else "columns"
+    noun = "rows" if upright else "columns" if found.values.ndim == 4 else "moments"
     groups: list[tuple[Placed, ...]]
     if image is None:  # a signal, or nothing to stand beside
         groups = [(Placed(Curve(flat, upright=False, length=INSIDE - ROOM), 0, 0, INSIDE - ROOM),)]

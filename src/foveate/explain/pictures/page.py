@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 WIDTH, MARGIN, GAP = 440, 12, 10
 INSIDE = WIDTH - 2 * MARGIN
 SMALL, LARGE, LINE = 11, 13, 16
+BOLD = 1.2  # how much wider bold letters are
 _LETTER = 0.55  # mean width of a letter of DejaVu Sans, in its heights; it is wider than what browsers take
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.errors import OptionError
-from foveate.explain.pictures.page import GAP, INSIDE, LARGE, LINE, MARGIN, WIDTH, Area, Placed, bottom, wrapped
+from foveate.explain.pictures.page import BOLD, GAP, INSIDE, LARGE, LINE, MARGIN, WIDTH, Area, Placed, bottom, wrapped
 from foveate.explain.pictures.svg import CARD, MUTED, blank, short, svg
 from foveate.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_FIGURE = "margin: 0 0 1rem; max-width: 36rem"
 SHARPNESS = 2  # pixels of a PNG for each of the layout, so that screens of high density have theirs
 _DOCUMENT = """<!doctype html>
 <html lang="en">
@@ -29,7 +30,6 @@ _DOCUMENT = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 45rem; margin: 1.5rem auto; padding: 0 1rem }}
-figure {{ margin: 0 }}
 </style>
 </head>
 <body>
@@ -78,7 +78,7 @@ class Picture:
         """A ``<figure>`` for any page: the drawing, and title and caption as text below. It loads nothing."""
         drawing = self._element(words=False) + self._more()
         words = f"<strong>{escape(self.title)}</strong><br>{escape(self.caption)}"
-        return f'<figure class="foveate-picture">{drawing}<figcaption>{words}</figcaption></figure>'
+        return f'<figure class="foveate-picture" style="{_FIGURE}">{drawing}<figcaption>{words}</figcaption></figure>'
 
     def write(self, path: str | Path) -> Path:
         """Write it to a file, whole or not at all, in the format that the name ends with.
@@ -138,7 +138,8 @@ class Picture:
 
     def _above(self, *, words: bool) -> tuple[list[str], list[str]]:
         """The lines of the title, if it is to be seen, and of the answer."""
-        return wrapped(_plain(self.title), INSIDE, LARGE) if words else [], wrapped(_plain(self.answer))
+        title = wrapped(_plain(self.title), INSIDE, LARGE * BOLD) if words else []
+        return title, wrapped(_plain(self.answer))
 
     @contextmanager
     def _drawn(self, *, words: bool) -> Generator[Figure]:

@@ -38,7 +38,7 @@ def positions(
     chosen = scale or scale_of(*heats, diverging=False)
     least = LEAST if multiplies(found) else 0.0
     wide = chosen if scale or chosen.constant or constant(values) else widened(chosen, least)
-    notes = [f"{number(float(heat.min()))} to {number(float(heat.max()))}" for heat in heats]
+    notes = [range_of(heat) for heat in heats]
     columns = columns_for(len(heats) + (image is not None))
     panels = heatmaps(image, heats, wide, names=names, notes=notes, columns=columns)
     bar = ColourBar(wide, label_of(found), alpha=bar_alpha(image))
@@ -56,6 +56,19 @@ def positions(
     where = _where(heats[0])
     alt = f"{len(heats)} maps of {values.shape[1]}×{values.shape[2]} positions, from {low} to {high}; {where}"
     return Parts(below(tiles(panels, columns), tiles([bar], 1)), sentences, alt)
+
+
+def range_of(heat: Float[Tensor, "h w"]) -> str:
+    """The lowest and the highest value, in words.
+
+    Example:
+        >>> import torch
+        >>> range_of(torch.tensor([[0.5, 0.7]])), range_of(torch.ones(2, 2))
+        ('0.5 to 0.7', '1 everywhere')
+    """
+    if constant(heat):
+        return f"{number(float(heat.mean()))} everywhere"
+    return f"{number(float(heat.min()))} to {number(float(heat.max()))}"
 
 
 def label_of(found: AttentionMap) -> str:

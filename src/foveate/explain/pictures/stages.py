@@ -8,17 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveate.errors import FoveateError
-from foveate.explain.pictures.heatmaps import Image, check_image, heatmaps
-from foveate.explain.pictures.numbers import number
-from foveate.explain.pictures.page import Panel, below, tile_width, tiles
-from foveate.explain.pictures.panels import ColourBar, Pixels, Words, fitted, levelled
-from foveate.explain.pictures.picture import SHARPNESS, Picture, said
-from foveate.explain.pictures.positions import bar_alpha
+from foveate.explain.pictures.heatmaps import Image, check_image, columns_for, heatmaps
+from foveate.explain.pictures.numbers import ends
+from foveate.explain.pictures.page import below, tile_width, tiles
+from foveate.explain.pictures.panels import ColourBar, Words, named
+from foveate.explain.pictures.picture import Picture, said
+from foveate.explain.pictures.positions import bar_alpha, range_of
 from foveate.explain.pictures.sources import CHANGED, TAKEN, emphases, scale_for
 from foveate.explain.pictures.telling import NOT_WHY, constant, joined, one_of, scale_note
 from foveate.explain.record import Recording
-
-BESIDE = 4
 
 
 def strip(
@@ -61,30 +59,26 @@ def strip(
         raise FoveateError("what was recorded has no map of positions: see draw for each map, or slices for volumes")
     heats = {place: one_of(values, place, sample) for place, values in found.items()}
     scale, bounded = scale_for(list(heats.values()), diverging=changed)
+    wider = changed and scale.high > max(float(heat.abs().max()) for heat in heats.values())
     notes = [_note(heat, changed=changed) for heat in heats.values()]
-    names = [f"{index}. {place}" for index, place in enumerate(heats, 1)]
-    width = tile_width(BESIDE)
-    lines = levelled([*names, "image"], width)
-    panels: list[Panel] = []
-    if image is not None:
-        height = SHARPNESS * max(1, round(width * image.shape[1] / image.shape[2]))
-        pixels = fitted(image, SHARPNESS * width, height)
-        panels.append(Pixels(pixels, width, "image", " ", lines=lines))
-    panels += heatmaps(
-        image, list(heats.values()), scale, names=names, notes=notes, columns=BESIDE, picture=False, lines=lines
-    )
+    columns = columns_for(len(heats) + (image is not None))
+    width = tile_width(columns)
+    inside, short = _shortened(list(heats), width)
+    names = [f"{index}. {place}" for index, place in enumerate(short, 1)]
+    panels = heatmaps(image, list(heats.values()), scale, names=names, notes=notes, columns=columns)
     every = dict.fromkeys(one.place for one in recording)
     without = [place for place in every if not any(place == one or one.startswith(f"{place} (run") for one in heats)]
-    groups = [tiles(panels, BESIDE)]
+    groups = [tiles(panels, columns)]
     groups.append(tiles([ColourBar(scale, _LABEL[changed], bar_alpha(image), bounded=bounded)], 1))
     if without:
         groups.append(tiles([Words(f"without a map of positions: {', '.join(without)}")], 1))
     even = all(constant(heat) or _still(heat, changed=changed) for heat in heats.values())
     caption = joined(
         f"{len(heats)} places in the order of the network, all on one scale.",
+        f"All are in {inside}." if inside else "",
         CHANGED if changed else TAKEN,
         "Nothing is changed anywhere: attention leaves the positions as they are." if even and changed else "",
-        scale_note(scale),
+        scale_note(scale, widened=wider),
         "Beyond its ends colours stay the same." if bounded else "",
         NOT_WHY,
     )
@@ -97,6 +91,24 @@ def strip(
 _LABEL = {True: "logarithm of the factor by which a position's share changed", False: "weight taken from a position"}
 
 
+def _shortened(places: list[str], width: float) -> tuple[str, list[str]]:
+    """What all paths begin with, where they are too long to stand above their pictures, and the rest of each.
+
+    Example:
+        >>> _shortened(["a.body.layer1.0.bn2", "a.body.layer2.0.bn2"], 60)
+        ('a.body', ['layer1.0.bn2', 'layer2.0.bn2'])
+        >>> _shortened(["layer1.0", "layer1.1"], 90)
+        ('', ['layer1.0', 'layer1.1'])
+    """
+    if "\N{HORIZONTAL ELLIPSIS}" not in "".join(row for place in places for row in named(f"10. {place}", width, 2)):
+        return "", places
+    parts = [place.split(".") for place in places]
+    same = 0
+    while all(len(one) > same + 1 and one[same] == parts[0][same] for one in parts):
+        same += 1
+    return ".".join(parts[0][:same]), [".".join(one[same:]) for one in parts]
+
+
 def _still(heat: Tensor, *, changed: bool) -> bool:
     return changed and float(heat.abs().max()) < 1e-4  # float32's rounding in a logarithm of sums over channels
 
@@ -105,11 +117,7 @@ def _note(heat: Float[Tensor, "h w"], *, changed: bool) -> str:
     """The range of one place: of logarithms, the factors."""
     if _still(heat, changed=changed):
         return "unchanged"
-    if constant(heat):
-        return f"{number(float(heat.mean()))} everywhere"
-    low, high = float(heat.min()), float(heat.max())
-    return f"×{_factor(low)} to ×{_factor(high)}" if changed else f"{number(low)} to {number(high)}"
-
-
-def _factor(logarithm: float) -> str:
-    return f"{math.exp(logarithm):.2g}"
+    if not changed or constant(heat):
+        return range_of(heat)
+    least, most = ends(math.exp(float(heat.min())), math.exp(float(heat.max())))
+    return f"×{least} to ×{most}"

@@ -15,6 +15,7 @@ from foveate.registry import get, names
 NOT_WHY = "This is what was done to the features, not why the network decided."
 NOUNS = {
     "c": "channel",
+    "d": "plane",
     "h": "row",
     "w": "column",
     "in": "input channel",
@@ -26,6 +27,7 @@ NOUNS = {
     "group": "group",
     "head": "head",
 }
+_LETTERS = {3: "cw", 5: "cdhw"}  # the axes of gates of signals and of volumes
 # what differs by less than float32 keeps apart after some thousand additions counts as one value
 _ROUNDING = 1e-5
 
@@ -57,7 +59,7 @@ def nouns(axis: str) -> str:
 
 def multiplies(found: AttentionMap) -> bool:
     """Whether the features were multiplied by this map; what adds to them weighs what it adds."""
-    if set(found.axes) - {"c", "h", "w"}:
+    if set(found.axes) - {"c", "d", "h", "w"}:
         return False
     return found.card is None or found.card.name not in names() or not issubclass(get(found.card.name).build, Update)
 
@@ -70,28 +72,18 @@ def meaning(found: AttentionMap) -> str:
         >>> meaning(AttentionMap("a", "", "", ("c",), torch.ones(1, 64, 1, 1)))
         'What the features of each of 64 channels were multiplied by.'
     """
-    sizes = found.values.shape[1:]
     if multiplies(found):
-        several = [
-            f"each of {size} {nouns(axis)}"
-            for axis, size in zip("chw", sizes, strict=False)
-            if axis in "c" and size > 1
-        ]
-        where = {"hw": "at every position", "h": "in every row", "w": "in every column"}.get(
-            "".join(axis for axis in "hw" if axis in found.axes and _along(found, axis) > 1), ""
-        )
-        of = f" of {several[0]}" if several else ""
-        return f"What the features{of}{' ' + where if where else ''} were multiplied by."
+        sides = dict(zip(_LETTERS.get(found.values.ndim, "chw"), found.values.shape[1:], strict=False))
+        along = "".join(axis for axis in "dhw" if sides.get(axis, 1) > 1)
+        lines = {"h": " in every row", "w": " in every column" if "h" in sides else " at every moment", "": ""}
+        of = f" of each of {sides['c']} channels" if sides["c"] > 1 else ""
+        return f"What the features{of}{lines.get(along, ' at every position')} were multiplied by."
     if set(found.axes) <= {"c", "h", "w"}:
-        counted = " and ".join(nouns(axis) for axis in found.axes)
+        counted = "positions" if {"h", "w"} <= set(found.axes) else " and ".join(nouns(axis) for axis in found.axes)
         return f"How the mechanism weighs {counted} in what it adds to the features."
     counted = " and ".join(nouns(axis) for axis in found.axes if axis not in "hw")
     where = " at every position" if {"h", "w"} <= set(found.axes) else ""
     return f"How {counted} were weighed{where}."
-
-
-def _along(found: AttentionMap, axis: str) -> int:
-    return found.values.shape["bchw".index(axis)] if found.values.ndim == 4 else 2
 
 
 def one_of(values: Tensor, place: str, sample: int) -> Tensor:

@@ -79,9 +79,10 @@ def slices(
             panels += heatmaps(None, [one], scale, names=[name], rings=[ring], columns=3)
     bar = ColourBar(scale, drawn.label, bar_alpha(images[0] if images else None), bounded=bounded)
     through = ", ".join(f"{axis} {one}" for axis, one in zip(AXES, at, strict=True))
+    where = ", where the map is highest" if focus is None and not constant(fine) else ""
     caption = joined(
         drawn.what,
-        f"Three planes through {through}, counted from 0" + (", where the map is highest." if focus is None else "."),
+        f"Three planes through {through}, counted from 0{where}.",
         constant_note(heat, gate=False) if not drawn.diverging else "",
         "Nothing is changed anywhere." if drawn.diverging and constant(heat) else "",
         scale_note(scale),

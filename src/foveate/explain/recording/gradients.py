@@ -69,9 +69,7 @@ def ask(score: Tensor, traces: Sequence[Trace], *, retain_graph: bool) -> int:
     """Send the gradient of a score, summed, to the traces that it depends on, and to nothing else; say to how many."""
     live = [trace for trace in traces if trace.live is not None]
     tensors = [trace.live for trace in live if trace.live is not None]
-    found: tuple[Tensor | None, ...] = torch.autograd.grad(
-        score.sum(), tensors, retain_graph=retain_graph, allow_unused=True
-    )
+    found: Any = torch.autograd.grad(score.sum(), tensors, retain_graph=retain_graph, allow_unused=True)
     reached = [trace for trace, gradient in zip(live, found, strict=True) if gradient is not None]
     if not retain_graph:
         for trace in reached:

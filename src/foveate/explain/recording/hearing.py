@@ -60,7 +60,7 @@ class Heard:
     Attributes:
         name: Which.
         value: Weights, the batch first; or a relation, which is asked for a few columns at a time.
-        like: What the attention was given: the batch, the device, the type of the values that a relation mixes.
+        like: Of what the attention was given the batch, the device and the type, and no elements.
         size: How many positions, or channels, it relates; ``None`` where it relates none.
         found: The attention that it belongs to.
     """
@@ -143,7 +143,9 @@ class _Ear:
         self.like = torch.empty(0)
 
     def given(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.like = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), self.like)
+        given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.ndim), None)
+        if given is not None:
+            self.like = given.new_empty(len(given), 0)  # the input itself would be held until the next one comes
 
     def at(self, step: str) -> Any:
         def hook(point: nn.Module, _: Any, output: Any) -> Any:
