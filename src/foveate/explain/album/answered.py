@@ -98,6 +98,7 @@ def answered(one: Seen, answer: Any, kind: Kind) -> Picture:
     """The picture: the image, what was said, and what is true where somebody knows.
 
     Example:
+        >>> from foveate.explain.album.answers import Classes
         >>> image = torch.zeros(3, 8, 8, dtype=torch.uint8)
         >>> answered(Seen("a.png", image, image.float()), torch.zeros(2), Classes(["cat", "dog"])).title
         'a.png'
