@@ -169,6 +169,7 @@ def test_an_album_is_written_whole_and_over_nothing(album, tmp_path):
 
 def test_a_list_of_pictures_from_outside_takes_nothing_away(album, tmp_path):
     (tmp_path / "precious.png").write_bytes(b"kept")
+    (tmp_path / "pictures").mkdir()  # else no path leads through it
     (tmp_path / "album.json").write_text(json.dumps({"pictures": ["../precious.png", 3, "/etc/passwd"]}))
     album.write(tmp_path, overwrite=True)
     assert (tmp_path / "precious.png").exists()

@@ -175,7 +175,11 @@ class Masks(Kind):
         """
         counts = Counter(number for number in self.found(answer).flatten().tolist() if number)
         total = answer[0].numel()
-        parts = [f"{self.name(number)} on {count / total:.0%}" for number, count in counts.most_common()]
+        shares = {
+            number: f"{count / total:.0%}" if count >= total / 200 else "less than 1%"
+            for number, count in counts.items()
+        }
+        parts = [f"{self.name(number)} on {shares[number]}" for number, _ in counts.most_common()]
         return f"{', '.join(parts)} of the pixels" if parts else "nothing is marked"
 
     def own_target(self, answer: Tensor) -> Tensor | None:
