@@ -175,6 +175,47 @@ def test_attention_of_other_libraries(frozen: bool) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_the_way_through_a_foreign_gate_stays_open() -> None:
+    layers = pytest.importorskip("timm.layers")
+    torch.manual_seed(0)
+    module, x = layers.SEModule(32), torch.randn(2, 32, 4, 4)
+    expected = torch.autograd.grad(module(x).square().sum(), list(module.parameters()))
+    with foveate.record(module, gradients=True) as maps:
+        y = module(x)
+    found = torch.autograd.grad(y.square().sum(), list(module.parameters()))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert float(maps[0].weighted().values.max()) > 0  # the gradient came by on its way
+
+
+def test_a_frozen_map_may_be_changed_in_place() -> None:
+    class InPlace(foveate.attention.Affinity):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = foveate.attention.Map("c")
+
+        def reset_parameters(self) -> None:
+            pass
+
+        def gather(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3), keepdim=True)
+
+        def weigh(self, context: Tensor) -> Tensor:
+            return self.map(torch.sigmoid(context)).mul_(2)
+
+        def recalibrate(self, x: Tensor, weights: Tensor, context: Tensor) -> Tensor:
+            return x * weights
+
+    torch.manual_seed(0)
+    module, x = InPlace().requires_grad_(False), torch.randn(2, 8, 4, 4)
+    with foveate.record(module, gradients=True) as maps:
+        y = module(x)
+    maps.differentiate(y)
+    (gate,) = maps
+    expected = F.relu(gate.values * 2 * x.sum((2, 3), keepdim=True))
+    # float32 sums of 16 terms
+    torch.testing.assert_close(gate.weighted().values, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_dense_affinity_of_another_library() -> None:
     block = pytest.importorskip("ultralytics.nn.modules.block", exc_type=ImportError)
     torch.manual_seed(0)

@@ -213,6 +213,11 @@ def test_a_pass_that_is_computed_again_is_recorded_once() -> None:
     assert [len(one.values) for one in maps] == [3] * len(plain)
     assert all(torch.equal(a.values, b.values) for a, b in zip(maps, plain, strict=True))
     assert {len(change) for change in maps.emphasis.values()} == {3}
+    with foveate.record(model, samples=[1, 4]) as some:
+        for _ in range(2):
+            checkpoint(model, x, use_reentrant=False).sum().backward()
+    assert [len(one.values) for one in some] == [2] * len(plain)
+    assert {len(change) for change in some.emphasis.values()} == {2}
 
 
 def test_positions_of_signals_and_volumes_are_asked_in_rows() -> None:

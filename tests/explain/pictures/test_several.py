@@ -221,6 +221,9 @@ def test_slices_go_through_the_focus_and_are_numbered() -> None:
         rows, columns = bright.nonzero().float().mean(0).tolist()
         assert rows / bright.shape[0] == pytest.approx(down + _half(name, 0), abs=0.02)
         assert columns / bright.shape[1] == pytest.approx(across + _half(name, 1), abs=0.02)
+    rings = [one.panel.rings[0] for one in picture.panels if isinstance(one.panel, Pixels) and one.panel.rings]
+    expected = [(7.5 / 10, 3.5 / 8), (7.5 / 10, 2.5 / 6), (3.5 / 8, 2.5 / 6)]  # from the left, from the top
+    assert [side for ring in rings for side in ring] == pytest.approx([side for ring in expected for side in ring])
     other = slices(AttentionMap("a", "", "", ("d", "h", "w"), heat), volume, focus=(0, 0, 0))
     assert not (shown(other)["depth 0 of 6"].pixels == 255).any()
 

@@ -123,6 +123,8 @@ def test_a_scale_that_is_given_serves_for_several() -> None:
     found = AttentionMap("a", "", "", ("h", "w"), torch.full((1, 1, 2, 2), 0.5))
     shown = inside(draw(found, scale=Scale(0.0, 2.0)), "map")
     assert value_of(shown[3, 3]) == pytest.approx(0.25, abs=STEP)
+    over = inside(draw(found, torch.zeros(1, 8, 8, dtype=torch.uint8), scale=Scale(0.0, 2.0)), "map")
+    assert value_of((over[3, 3] - 0.35 * 60) / 0.65) == pytest.approx(0.25, abs=2.5 / 255)  # see the test above
 
 
 def test_small_differences_look_small() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveate.explain.overlay import Scale, scale_of
 from foveate.explain.pictures.heatmaps import Image, columns_for, heatmaps, widened
-from foveate.explain.pictures.numbers import number
+from foveate.explain.pictures.numbers import ends, number
 from foveate.explain.pictures.page import below, tiles
 from foveate.explain.pictures.panels import ALPHA, ColourBar
 from foveate.explain.pictures.parts import Parts
@@ -64,11 +64,11 @@ def range_of(heat: Float[Tensor, "h w"]) -> str:
     Example:
         >>> import torch
         >>> range_of(torch.tensor([[0.5, 0.7]])), range_of(torch.ones(2, 2))
-        ('0.5 to 0.7', '1 everywhere')
+        ('0.50 to 0.70', '1 everywhere')
     """
     if constant(heat):
         return f"{number(float(heat.mean()))} everywhere"
-    return f"{number(float(heat.min()))} to {number(float(heat.max()))}"
+    return " to ".join(ends(float(heat.min()), float(heat.max())))
 
 
 def label_of(found: AttentionMap) -> str:

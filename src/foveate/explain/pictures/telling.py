@@ -81,8 +81,8 @@ def meaning(found: AttentionMap) -> str:
     if set(found.axes) <= {"c", "h", "w"}:
         counted = "positions" if {"h", "w"} <= set(found.axes) else " and ".join(nouns(axis) for axis in found.axes)
         return f"How the mechanism weighs {counted} in what it adds to the features."
-    counted = " and ".join(nouns(axis) for axis in found.axes if axis not in "hw")
-    where = " at every position" if {"h", "w"} <= set(found.axes) else ""
+    counted = " and ".join(nouns(axis) for axis in found.axes if axis not in "chw")
+    where = " at every position" if {"h", "w"} <= set(found.axes) else " for each channel" if "c" in found.axes else ""
     return f"How {counted} were weighed{where}."
 
 

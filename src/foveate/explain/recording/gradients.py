@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from foveate.attention import Relation
 from foveate.explain.recording.keeping import kept_values
@@ -21,20 +22,20 @@ class Trace:
         rows: Which samples are kept.
         value: Of a relation, what it mixed; the tensor is then what came out. ``None`` where the tensor is the map.
         gradient: Of the last score whose gradient came by; ``None`` before.
-        live: The tensor, as long as it is needed to ask.
+        live: The tensor's place in the graph, whatever is made of it in place, as long as it is needed to ask.
     """
 
     rows: Sequence[int] | None
     value: Tensor | None = None
     gradient: Tensor | None = None
-    live: Tensor | None = None
+    live: GradientEdge | None = None
 
     def follow(self, tensor: Tensor) -> Tensor:
         """A tensor with the same values that has a gradient, and leaves it here."""
         # in a frozen network the graph begins here; the leaf itself may not be changed in place, its copy may
         live = tensor if tensor.requires_grad else tensor.detach().requires_grad_().clone()
         live.register_hook(self._arrived)
-        self.live = live
+        self.live = get_gradient_edge(live)
         return live
 
     def _arrived(self, gradient: Tensor) -> None:
@@ -68,8 +69,8 @@ class Traced:
 def ask(score: Tensor, traces: Sequence[Trace], *, retain_graph: bool) -> int:
     """Send the gradient of a score, summed, to the traces that it depends on, and to nothing else; say to how many."""
     live = [trace for trace in traces if trace.live is not None]
-    tensors = [trace.live for trace in live if trace.live is not None]
-    found: Any = torch.autograd.grad(score.sum(), tensors, retain_graph=retain_graph, allow_unused=True)
+    edges = [trace.live for trace in live if trace.live is not None]
+    found: Any = torch.autograd.grad(score.sum(), edges, retain_graph=retain_graph, allow_unused=True)
     reached = [trace for trace, gradient in zip(live, found, strict=True) if gradient is not None]
     if not retain_graph:
         for trace in reached:

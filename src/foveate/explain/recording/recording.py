@@ -157,9 +157,11 @@ class Recording(ByPlace[AttentionMap]):
 
     def hear_emphasis(self, place: str, key: str, inside: str, run: int, change: Tensor) -> None:
         """Keep what an attention did to the positions of one pass."""
+        if recomputing():
+            return
         which = (place, key, inside, run)
         rows = self._samples.rows(which, len(change))
-        if rows != [] and not recomputing():
+        if rows != []:
             self._emphases.setdefault(which, []).append(kept_values(change, rows))
 
 
