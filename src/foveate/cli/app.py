@@ -12,6 +12,7 @@ from foveate.cli.choosing import choose
 from foveate.cli.comparing import compare
 from foveate.cli.doctoring import build_ops, doctor
 from foveate.cli.listing import list_
+from foveate.cli.looking import look
 from foveate.cli.planning import plan
 from foveate.cli.showing import show
 from foveate.cli.studying import study
@@ -55,6 +56,7 @@ app.command()(compare)
 app.add_typer(study, name="study")
 app.command()(train)
 app.command()(predict)
+app.command()(look)
 app.command("check-data")(check_data)
 app.command()(doctor)
 app.command("build-ops")(build_ops)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foveate.errors import FoveateError, OptionError, check_at_least, nearest
 from foveate.hosts import ours, timm_models, torchvision_models
@@ -32,6 +32,7 @@ class Family(Protocol):
 
 F = TypeVar("F", bound=Family)
 
+_SOME = 10  # classes of a network that is only asked for its keys
 _FAMILIES: dict[str, Family] = {"foveate": ours, "timm": timm_models, "torchvision": torchvision_models}
 
 
@@ -101,6 +102,39 @@ def build_with_head(
     fits = all(offered[key].shape == own[key].shape for key in own if key in offered)
     head = () if fits else _head(family, model, classes, in_channels)
     return host, load_weights(host, offered, head=head, source=source)
+
+
+def as_trained(name: str, weights: str, offered: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """A network as its weights were trained: with the channels and the classes that they have.
+
+    Args:
+        name: As in :func:`build`.
+        weights: ``"pretrained"``, one of torchvision's names, or a file.
+        offered: What the file holds, where it was read already.
+
+    Raises:
+        OptionError: If there is no such network or weights.
+        FoveateError: If the weights do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(build("foveate/resnet8", classes=7, in_channels=1).state_dict(), f"{folder}/net.pt")
+        ...     as_trained("foveate/resnet8", f"{folder}/net.pt")(torch.zeros(1, 1, 32, 32)).shape
+        torch.Size([1, 7])
+    """
+    family, model = find(name, _FAMILIES)
+    if offered is None and not weights.endswith(SUFFIXES):
+        return family.published(model, weights, 3)
+    offered = read_weights(weights) if offered is None else offered
+    with torch.random.fork_rng(devices=[]):
+        some = family.fresh(model, _SOME, 3)
+    stem = next((key for key, value in some.state_dict().items() if value.ndim == 4), "")
+    channels = int(offered[stem].shape[1]) if stem in offered and offered[stem].ndim == 4 else 3
+    heads = [int(offered[key].shape[0]) for key in _head(family, model, _SOME, 3) if key in offered]
+    host = family.fresh(model, heads[0] if heads else _SOME, channels)
+    load_weights(host, offered, source=f"the weights of '{weights}'")
+    return host
 
 
 def find(name: str, families: Mapping[str, F]) -> tuple[F, str]:

@@ -107,8 +107,19 @@ def load_model(folder: str | Path) -> tuple[nn.Module, Assembly]:
     Raises:
         DataError: If there is none, or it is damaged.
     """
-    folder = Path(folder)
-    folder = folder / "model" if (folder / "model" / DESCRIPTION).is_file() else folder
+    assembly, folder = described(folder), _within(folder)
+    network, _ = assembly.build()
+    load_weights(network, read_weights(folder / WEIGHTS), source=f"the weights in '{folder}'")
+    return network.eval(), assembly
+
+
+def described(folder: str | Path) -> Assembly:
+    """What is written of a trained network, without its weights.
+
+    Raises:
+        DataError: If there is none, or it is damaged.
+    """
+    folder = _within(folder)
     path = folder / DESCRIPTION
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -119,14 +130,17 @@ def load_model(folder: str | Path) -> tuple[nn.Module, Assembly]:
         known = {one.name for one in fields(Assembly)}
         told: dict[str, Any] = {key: value for key, value in about.items() if key in known}
         told["classes"] = tuple(about["classes"])
-        assembly = Assembly(**told)
+        return Assembly(**told)
     except FileNotFoundError as error:
         raise DataError(f"'{folder}' holds no trained network: there is no {DESCRIPTION} in it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"'{path}' does not describe a network of foveate ({error})") from error
-    network, _ = assembly.build()
-    load_weights(network, read_weights(folder / WEIGHTS), source=f"the weights in '{folder}'")
-    return network.eval(), assembly
+
+
+def _within(folder: str | Path) -> Path:
+    """The folder of the model in the folder of a run."""
+    folder = Path(folder)
+    return folder / "model" if (folder / "model" / DESCRIPTION).is_file() else folder
 
 
 def assembled(
@@ -165,4 +179,4 @@ def assembled(
     return replace(found, options=asdict(kind.settled(data, found.chosen(), found.host)))
 
 
-__all__ = ["Assembly", "assembled", "load_model", "save_model"]
+__all__ = ["Assembly", "assembled", "described", "load_model", "save_model"]

@@ -1,0 +1,162 @@
+"""`foveate look` as a person and as a script meet it."""
+
+import json
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+from PIL import Image
+
+from foveate import attach, hosts
+from foveate.cli import main
+from foveate.train.album import samples_of, sizes_of, trained
+from foveate.train.assembly import Assembly, save_model
+
+CLOTHES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+THINGS = ("T-shirt/top", "Trouser", "Bag", "Ankle boot")
+SETTINGS = {
+    "classification": ("foveate/resnet8", "se", None, 1, CLOTHES, {"size": 28}),
+    "segmentation": ("foveate/unet", "se", "skip", 3, ("ground", *THINGS), {"crop": 96, "width": 4}),
+    "detection": ("foveate/fcos_resnet18_fpn", "se", "backbone.body.layer4.1.bn2", 3, THINGS, {"size": 96}),
+}
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["foveate", "look", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Done(stop.value.code, *capsys.readouterr())
+
+    return call
+
+
+def saved(folder, work):
+    """A run's folder with a network that was never trained."""
+    host, attention, at, channels, classes, options = SETTINGS[work]
+    assembly = Assembly(work, host, classes, channels, attention, at, "paper", options)
+    network, _ = assembly.build()
+    save_model(folder / "model", network, assembly)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("run"), "classification")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name, shade in (("cat/1.png", 40), ("dog/2.png", 200)):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (40, 30), (shade, 90, 90)).save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "cat" / "0.png").write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def test_a_run_is_looked_at_on_its_own_test_samples(run, checkpoint, tmp_path):
+    done = run("--checkpoint", checkpoint, "--shown", 1, "--measured", 3, "--examples", 0, "--out", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    assert "Squeeze-and-Excitation (attached by foveate, channel) at 3 places" in done.stdout
+    assert "1 of 500 images is shown, 3 are measured and 497 are left out" in done.stdout
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"album.html", "album.json"}
+    told = json.loads((tmp_path / "a" / "album.json").read_text(encoding="utf-8"))
+    assert told["images"][0]["label"] in CLOTHES
+    again = run("--checkpoint", checkpoint, "--out", tmp_path / "a")
+    assert (again.returncode, "--overwrite" in again.stderr) == (1, True)
+
+
+def test_a_host_with_weights_and_attention_from_a_file(run, photos, tmp_path):
+    model = attach(hosts.build("foveate/resnet8", classes=2), "eca", start="paper")
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    how = ("--weights", tmp_path / "net.pt", "--classes", "cat,dog", "--examples", 0, "--out", tmp_path / "a", "--json")
+    done = run(photos, "--host", "foveate/resnet8", "--attention", "eca", *how)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(one["name"], one["label"]) for one in told["images"]] == [("cat/1.png", "cat"), ("dog/2.png", "dog")]
+    assert told["left_out"] == [{"name": "cat/0.png", "reason": "is empty (0 bytes)"}]
+    assert told["network"]["cautions"] == []
+    assert "net.pt (SHA-256" in told["network"]["origin"]["weights"]
+    unnamed = run(photos, "--host", "foveate/resnet8", *how, "--overwrite")
+    assert (unnamed.returncode, "name it with --attention" in unnamed.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_fresh_attention_in_a_trained_host_is_warned_of_first(run, photos, tmp_path):
+    torch.save(hosts.build("foveate/resnet8", classes=2).state_dict(), tmp_path / "net.pt")
+    done = run(photos, "--host", "foveate/resnet8", "--weights", tmp_path / "net.pt", "--attention", "se", "--examples",
+               0, "--out", tmp_path / "a")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "a" / "album.html").read_text(encoding="utf-8")
+    assert "multiplies by exactly 1" in done.stdout
+    assert page.index("multiplies by exactly 1") < page.index('id="network"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name one network"),
+        (["--host", "foveate/resnet8", "--checkpoint", "x"], "name one network"),
+        (["--host", "foveate/resnet8"], "which pictures?"),
+        (["--host", "foveate/resnet8", "--data", "x"], "--data goes with --checkpoint"),
+        (["--checkpoint", "nowhere"], "holds no trained network"),
+        (["--checkpoint", "x", "--attention", "se", "--at", "conv"], "--attention, --at would"),
+        (["--checkpoint", "x", "--labels", "x.csv"], "--labels goes with pictures"),
+        (["--checkpoint", "x", "--pictures", "gif"], "svg or png"),
+        (["nowhere.png", "--host", "foveate/resnet8"], "there is no picture or folder 'nowhere.png'"),
+        (["nowhere.png", "--host", "torch/resnet8"], "there are no hosts from 'torch'"),
+        (["nowhere.png", "--host", "foveate/resnet8", "--weights", "nowhere.pt"], "there is no file 'nowhere.pt'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(run, tmp_path, arguments, words):
+    done = run(*arguments, "--out", tmp_path / "a")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "a").exists()
+
+
+def test_weights_say_how_many_classes_there_are(tmp_path):
+    from foveate.hosts.build import as_trained
+
+    torch.save(hosts.build("timm/lcnet_050", classes=4, in_channels=1).state_dict(), tmp_path / "net.pt")
+    network = as_trained("timm/lcnet_050", str(tmp_path / "net.pt")).eval()
+    assert network(torch.zeros(1, 1, 64, 64)).shape == (1, 4)
+
+
+def test_a_detector_sees_whole_pictures_in_one_frame(photos, tmp_path):
+    Image.new("RGB", (60, 20)).save(photos / "dog" / "3.png")
+    assert sorted(sizes_of([photos])) == [(20, 60), (30, 40), (30, 40)]
+    subject, _ = trained(saved(tmp_path / "run", "detection"), sizes_of([photos]))
+    assert subject.prepare.size == (30, 60)
+    assert subject.classes[:2] == ("nothing", "T-shirt/top")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["segmentation", "detection"])
+def test_every_kind_of_work_has_an_album(run, tmp_path, work):
+    folder = saved(tmp_path / "run", work)
+    done = run("--checkpoint", folder, "--shown", 1, "--measured", 2, "--examples", 2, "--out", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "a" / "album.json").read_text(encoding="utf-8"))
+    assert told["images"][0]["label"]
+    assert told["trust"]["known"]
+
+
+@pytest.mark.slow
+def test_truths_of_test_samples_are_the_networks_numbers(tmp_path):
+    subject, images = samples_of(saved(tmp_path / "run", "detection"), None, most=1, measured=2)
+    things = images.seen[0].truth
+    assert subject.classes[things[0].label] != "nothing"
+    assert images.seen[0].region().any()
