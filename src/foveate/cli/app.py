@@ -13,6 +13,7 @@ from foveate.cli.comparing import compare
 from foveate.cli.doctoring import build_ops, doctor
 from foveate.cli.listing import list_
 from foveate.cli.planning import plan
+from foveate.cli.serving import app as serve
 from foveate.cli.showing import show
 from foveate.cli.studying import study
 from foveate.cli.training import check_data, predict, train
@@ -56,6 +57,7 @@ app.add_typer(study, name="study")
 app.command()(train)
 app.command()(predict)
 app.command("check-data")(check_data)
+app.command("app")(serve)
 app.command()(doctor)
 app.command("build-ops")(build_ops)
 
