@@ -32,7 +32,7 @@ def heats(recording: Recording) -> Heats:
     """The maps of all places that have any: of more than one position, and finite.
 
     How attention changed each position's share of feature energy
-    (:attr:`~foveate.explain.record.Recording.emphasis`) says the same of every kind of attention, and all of what it
+    (:attr:`~foveate.explain.Recording.emphasis`) says the same of every kind of attention, and all of what it
     did. Of an affinity that does not return a map like the one it was given, as PSANet's in its own network, it
     is how much all positions together take from each.
     """
@@ -97,6 +97,6 @@ def _taken(recording: Recording) -> dict[str, Tensor]:
     """What all positions take from each, on average over the relations of a place."""
     taken: dict[str, list[Tensor]] = {}
     for one in recording:
-        if one.size is not None and len(one.size) == 2 and one.values.ndim == 3:
-            taken.setdefault(one.place, []).append(one.values.mean(2).unflatten(1, one.size))
+        if one.size is not None and len(one.size) == 2 and "head" not in one.axes:
+            taken.setdefault(one.place, []).append(one.received())
     return {place: torch.stack(several).mean(0) for place, several in taken.items()}

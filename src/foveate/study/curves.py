@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foveate.study.drawing import FAINT, MUTED, canvas, svg
+from foveate.explain.pictures.svg import FAINT, MUTED, canvas, svg
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from foveate.study.drawing import CARD, FAINT, INK, MUTED, PAGE, canvas, short, svg
+from foveate.explain.pictures.svg import CARD, FAINT, INK, MUTED, PAGE, canvas, short, svg
 from foveate.study.wording import points, points_interval, short_count
 
 if TYPE_CHECKING:

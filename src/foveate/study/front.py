@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from foveate.study.drawing import FAINT, MUTED, svg
+from foveate.explain.pictures.svg import FAINT, MUTED, svg
 from foveate.study.figures import Look, around, keyed, mark
 from foveate.study.wording import metric_name, percent, times
 

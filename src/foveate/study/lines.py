@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from foveate.study.drawing import FAINT, svg
+from foveate.explain.pictures.svg import FAINT, svg
 from foveate.study.figures import Look, around, keyed, mark
 from foveate.study.wording import metric_name, percent
 

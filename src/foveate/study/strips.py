@@ -11,8 +11,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from foveate.explain.overlay import FLOOR, Scale, overlay, scale_of
+from foveate.explain.pictures.numbers import ends
 from foveate.study.pictures import Picture, encoded, is_photo, shown
-from foveate.study.wording import ends
 
 ALPHA = 0.65
 WEIGHED = {

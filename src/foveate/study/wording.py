@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 MINUS = "\N{MINUS SIGN}"
@@ -178,21 +177,6 @@ def more(ratio: float) -> str:
     change = 100 * (ratio - 1)
     digits = 2 if abs(change) < 1 else 1 if abs(change) < 10 else 0
     return f"{change:+.{digits}f}{SPACE}%".replace("-", MINUS)
-
-
-def ends(low: float, high: float) -> tuple[str, str]:
-    """The two ends of a scale, with as many digits as their distance deserves.
-
-    Example:
-        >>> ends(0.0, 1.0), ends(0.0000767, 0.5), ends(-12.3, 40), ends(0.98, 1.04)
-        (('0', '1'), ('0.00', '0.50'), ('−12', '40'), ('0.980', '1.040'))
-    """
-    if low == round(low) and high == round(high):
-        return f"{low:.0f}".replace("-", MINUS), f"{high:.0f}".replace("-", MINUS)
-    span = high - low or abs(high)
-    digits = max(0, 2 - math.ceil(math.log10(span)))
-    low, high = (round(end, digits) + 0.0 for end in (low, high))
-    return f"{low:.{digits}f}".replace("-", MINUS), f"{high:.{digits}f}".replace("-", MINUS)
 
 
 def counted(count: int, noun: str) -> str:

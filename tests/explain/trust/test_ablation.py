@@ -6,11 +6,11 @@ from torch import nn
 
 import foveate
 from foveate.errors import FoveateError
+from foveate.explain.recording.hearing import hearing
+from foveate.explain.recording.relations import SameForAll
 from foveate.explain.trust import means
 from foveate.explain.trust.ablation import ablate
-from foveate.explain.trust.hearing import hearing
 from foveate.explain.trust.means import MeanMap, replaced_maps
-from foveate.explain.trust.relations import SameForAll
 from tests.explain.trust.networks import Decides, attended, images
 
 

@@ -7,8 +7,8 @@ from scipy.stats import entropy
 
 import foveate
 from foveate.errors import FoveateError
-from foveate.explain.trust import relations
-from foveate.explain.trust.relations import by_sources
+from foveate.explain.recording import relations
+from foveate.explain.recording.relations import by_sources
 from foveate.explain.trust.statistics import gate_statistics
 from tests.explain.trust.networks import Decides, attended, images
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from foveate.errors import FoveateError, check_positive
 from foveate.explain.at_rest import at_rest
+from foveate.explain.recording.hearing import Heard, MapName, batches_again, hearing, unseen
 from foveate.explain.scores import Score, answers, as_many, correct
 from foveate.explain.trust.effect import Effect, effect, paired
-from foveate.explain.trust.hearing import Heard, MapName, batches_again, hearing, unseen
 from foveate.explain.trust.means import MeanMap, replaced_maps
 
 Verdict = Literal["a learned constant", "depends on its input", "better as a constant", "undecided"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import FoveateError
-from foveate.explain.trust.hearing import Heard, MapName, hearing
-from foveate.explain.trust.relations import SameForAll, by_sources
+from foveate.explain.recording.hearing import Heard, MapName, hearing
+from foveate.explain.recording.relations import SameForAll, by_sources
 
 # up to so many positions the mean of all their pairs is kept, 8 MB; beyond, what each gives to all on average
 MOST_POSITIONS = 1024

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from foveate.errors import FoveateError
 from foveate.explain.at_rest import at_rest
-from foveate.explain.trust.hearing import Heard, MapName, hearing
-from foveate.explain.trust.moments import Moments
-from foveate.explain.trust.relations import by_sources
+from foveate.explain.recording.hearing import Heard, MapName, hearing
+from foveate.explain.recording.moments import Moments
+from foveate.explain.recording.relations import by_sources
 
 CLOSED, OPEN = 0.05, 0.95
 # weights over these share something out, so that their entropy is that of the sharing; the others scale

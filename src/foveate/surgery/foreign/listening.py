@@ -25,8 +25,8 @@ def listen(module: nn.Module, entry: Entry, report: Report) -> AbstractContextMa
         module: The module.
         entry: Its row in the tables.
         report: Called with the row's map, its axes, the weights as :class:`foveate.explain.AttentionMap` has them,
-            and height and width of the positions where the weights relate pairs. A tensor like these weights that it
-            returns acts in their place.
+            and height and width of the positions where the weights relate pairs. They may be part of a graph of
+            gradients. A tensor like these weights that it returns acts in their place.
     """
     ears = _Ears(entry, report)
     hooks = ExitStack()
@@ -65,7 +65,7 @@ class _Ears(TorchFunctionMode):
         maps = [value for value in args if isinstance(value, Tensor)]
         if name in _PRODUCTS and len(maps) == 2 and min(value.ndim for value in maps) > 1:
             features, weights = self._sides(*maps)
-            other = self._heard("product", _once(weights.detach()), features.ndim)
+            other = self._heard("product", _once(weights), features.ndim)
             if other is not None:
                 args = tuple(other if value is weights else value for value in args)
             result = func(*args, **(kwargs or {}))
@@ -73,7 +73,7 @@ class _Ears(TorchFunctionMode):
             return result
         result = func(*args, **(kwargs or {}))
         if name in _SOFTMAXES and isinstance(result, Tensor):
-            other = self._heard("softmax", result.detach(), len(self.size) + 2)
+            other = self._heard("softmax", result, len(self.size) + 2)
             return result if other is None else other
         return result
 

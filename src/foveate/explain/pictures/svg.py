@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ PAGE = {
     FAINT: "var(--faint, #d5dae0)",
     CARD: "var(--card, #ffffff)",
 }
+# matplotlib's settings and font caches are of the whole process: one drawing at a time
+_ALONE = threading.RLock()
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 
@@ -43,6 +46,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.major.size": 0,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
+    "text.parse_math": False,  # a name with two dollar signs is a name
     "svg.fonttype": "none",
     "svg.hashsalt": "foveate",
 }
@@ -60,16 +64,31 @@ def canvas(width: int, height: int, *, left: int, right: int, bottom: int, top: 
         ...     svg(figure, "empty", "Nothing yet").count("<title")
         1
     """
+    with blank(width, height) as figure:
+        area = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+        yield figure, figure.add_axes(area)
+
+
+@contextmanager
+def blank(width: int, height: int) -> Generator[Figure]:
+    """An empty drawing of so many pixels in this file's style; one thread draws at a time, the others wait.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+
+    Example:
+        >>> with blank(200, 100) as figure:
+        ...     len(figure.axes)
+        0
+    """
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("matplotlib", "compare") from error
-    with mpl.rc_context(_STYLE):
+        raise MissingExtraError("matplotlib", "explain") from error
+    with _ALONE, mpl.rc_context(_STYLE):
         # 72 dots an inch, the SVG writer's own measure, makes a pixel a unit of the drawing
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        area = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
-        yield figure, figure.add_axes(area)
+        yield Figure(figsize=(width / 72, height / 72), dpi=72)
 
 
 def short(arm: str, letters: int) -> str:

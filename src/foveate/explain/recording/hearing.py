@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class MapName:
     """Which map it is.
 
     Attributes:
-        place: As in :class:`~foveate.explain.record.AttentionMap`.
+        place: As in :class:`~foveate.explain.AttentionMap`.
         attachment: As there.
         step: As there.
         axes: What the weights vary over, as there.
@@ -61,11 +61,15 @@ class Heard:
         name: Which.
         value: Weights, the batch first; or a relation, which is asked for a few columns at a time.
         like: What the attention was given: the batch, the device, the type of the values that a relation mixes.
+        size: How many positions, or channels, it relates; ``None`` where it relates none.
+        found: The attention that it belongs to.
     """
 
     name: MapName
     value: Tensor | Relation
     like: Tensor
+    size: tuple[int, ...] | None
+    found: Found
 
 
 Hear = Callable[[Heard], Any]
@@ -76,24 +80,51 @@ def unseen(network: nn.Module) -> list[str]:
     return [f"{type(one.module).__name__} at '{one.place}'" for one in find_attention(network) if not _seen(one)]
 
 
+class Runs:
+    """Which of its runs a module is in: counted within one pass of the network, and always the first outside of one."""
+
+    def __init__(self) -> None:
+        self._inside = False
+        self._counts: dict[Hashable, int] = {}
+
+    def following(self, network: nn.Module) -> Iterator[Any]:
+        """The handles of hooks on the network."""
+        yield network.register_forward_pre_hook(lambda *_: self._begin(True), prepend=True)
+        yield network.register_forward_hook(lambda *_: self._begin(False), always_call=True)
+
+    def next(self, key: Hashable) -> int:
+        """The number of a run that begins, from 0."""
+        run = self._counts.get(key, 0) if self._inside else 0
+        self._counts[key] = run + 1
+        return run
+
+    def _begin(self, inside: bool) -> None:
+        self._inside = inside
+        self._counts.clear()
+
+
 @contextmanager
-def hearing(network: nn.Module, hear: Hear) -> Generator[None]:
+def hearing(network: nn.Module, hear: Hear, among: Sequence[Found] | None = None) -> Generator[Runs]:
     """Call a function with every map; what it returns, unless ``None``, acts in the map's place.
+
+    Args:
+        network: Unwrapped.
+        hear: The function. What it is given may be part of a graph of gradients.
+        among: Which attention; all of the network's, if ``None``.
 
     Raises:
         FoveateError: If the network has no attention whose maps can be seen.
     """
-    found = list(find_attention(network))
+    found = list(find_attention(network)) if among is None else among
+    if not found:
+        raise FoveateError("this network has no attention to ask about; put some in with foveate.attach(model, ...)")
     if not any(_seen(one) for one in found):
         what = ", ".join(sorted({type(one.module).__name__ for one in found}))
-        raise FoveateError(
-            f"how to see the maps of this network's attention ({what}) is not known"
-            if found
-            else "this network has no attention to ask about; put some in with foveate.attach(model, ...)"
-        )
-    runs: dict[tuple[str, str, str], int] = {}
+        raise FoveateError(f"this network has attention ({what}), but how to see its maps is not known")
+    runs = Runs()
     with ExitStack() as hooks:
-        hooks.callback(network.register_forward_pre_hook(lambda *_: runs.clear(), prepend=True).remove)
+        for handle in runs.following(network):
+            hooks.callback(handle.remove)
         for one in found:
             ear = _Ear(one, hear, runs)
             hooks.callback(one.module.register_forward_pre_hook(ear.given, with_kwargs=True, prepend=True).remove)
@@ -101,13 +132,13 @@ def hearing(network: nn.Module, hear: Hear) -> Generator[None]:
                 hooks.enter_context(listen(one.module, one.entry, ear.foreign))
             for step, point in _points(one):
                 hooks.callback(point.register_forward_hook(ear.at(step)).remove)
-        yield
+        yield runs
 
 
 class _Ear:
     """What is heard of one attention module."""
 
-    def __init__(self, found: Found, hear: Hear, runs: dict[tuple[str, str, str], int]) -> None:
+    def __init__(self, found: Found, hear: Hear, runs: Runs) -> None:
         self.found, self.hear, self.runs = found, hear, runs
         self.like = torch.empty(0)
 
@@ -116,19 +147,20 @@ class _Ear:
 
     def at(self, step: str) -> Any:
         def hook(point: nn.Module, _: Any, output: Any) -> Any:
-            axes = point.axes if isinstance(point, Map) else ()
-            return self._told(step, axes, output)
+            if not isinstance(point, Map):
+                return None
+            return self._told(step, point.axes, output, None if isinstance(output, Tensor) else output.size)
 
         return hook
 
-    def foreign(self, shown: Shown, axes: tuple[str, ...], weights: Tensor, _: Any) -> Tensor | None:
-        return self._told(f"{self.found.inside}.{shown.step}".strip("."), axes, weights)
+    def foreign(
+        self, shown: Shown, axes: tuple[str, ...], weights: Tensor, size: tuple[int, ...] | None
+    ) -> Tensor | None:
+        return self._told(f"{self.found.inside}.{shown.step}".strip("."), axes, weights, size)
 
-    def _told(self, step: str, axes: tuple[str, ...], value: Any) -> Any:
+    def _told(self, step: str, axes: tuple[str, ...], value: Any, size: tuple[int, ...] | None) -> Any:
         key = (self.found.place, self.found.key, step)
-        run = self.runs.get(key, 0)
-        self.runs[key] = run + 1
-        return self.hear(Heard(MapName(*key, axes, run), value, self.like))
+        return self.hear(Heard(MapName(*key, axes, self.runs.next(key)), value, self.like, size, self.found))
 
 
 def _points(found: Found) -> Iterator[tuple[str, Map]]:
