@@ -39,8 +39,11 @@ def guard(tmp_path):
     return Guard(None, folder=tmp_path, largest=1000, room=3000, names=LOOPBACK)
 
 
-@pytest.mark.parametrize("path", ["/", "/config", "/theme.css", "/assets/index-a.js", "/static/fonts/a.woff2",
-                                  "/gradio_api/queue/data", "/gradio_api/heartbeat/abc123", "/gradio_api/info"])  # fmt: skip
+PAGE = ["/", "/config", "/theme.css", "/assets/index-a.js", "/static/fonts/a.woff2"]
+GRADIO = ["/gradio_api/queue/data", "/gradio_api/heartbeat/abc123", "/gradio_api/info"]
+
+
+@pytest.mark.parametrize("path", PAGE + GRADIO)
 def test_what_the_page_needs_is_there(guard, path):
     status, body, headers = ask(guard, path)
     assert (status, body) == (200, "behind")

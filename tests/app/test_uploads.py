@@ -6,10 +6,10 @@ import re
 import pytest
 import torch
 from PIL import Image, ImageFile
-from tests.app.bad_files import BAD, animated, written
 
 from foveate.app.uploads import BYTES, PIXELS, SIDE, read_upload
 from foveate.errors import DataError
+from tests.app.bad_files import BAD, animated, written
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -39,8 +39,7 @@ class Asked:
 
 def affinities(seen: Seen) -> dict[str, int]:
     """The maps that relate positions, by name, with their number in the recording."""
-    found = enumerate(seen.maps or ())
-    return {name_of(one): number for number, one in found if one.size is not None and len(one.size) == 2}
+    return {name_of(one): number for number, one in enumerate(seen.maps or ()) if len(one.size or ()) == 2}
 
 
 def ask(seen: Seen, name: str, across: float, down: float, which: str) -> Asked:
@@ -71,7 +70,7 @@ def ask_cell(seen: Seen, name: str, row: int, column: int, which: str) -> Asked:
     one = _affinity(seen, name)
     height, width = _sides(one)
     row, column = min(height - 1, max(0, row)), min(width - 1, max(0, column))
-    weights = one.at(row, column)[0] if which != LOOKED_AT else _lookers(one, row, column)
+    weights = (one.attended_by if which == LOOKED_AT else one.attends_to)(row, column)[0]
     heads = ", mean of its heads" if weights.ndim == 3 else ""
     weights = weights.mean(0) if weights.ndim == 3 else weights
     scale = scale_of(weights)
@@ -88,11 +87,6 @@ def _affinity(seen: Seen, name: str) -> AttentionMap:
     if seen.maps is None or name not in known:
         raise FoveateError("this network has no such map that relates positions: press Look again")
     return seen.maps[known[name]]
-
-
-def _lookers(one: AttentionMap, row: int, column: int) -> Tensor:
-    height, width = _sides(one)
-    return one.values[0][..., row * width + column, :].unflatten(-1, (height, width))
 
 
 def _sides(one: AttentionMap) -> tuple[int, int]:

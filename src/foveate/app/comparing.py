@@ -15,7 +15,7 @@ from threading import Lock, Thread, Timer
 from typing import IO, Any
 
 from foveate.errors import FoveateError, OptionError
-from foveate.registry import parse
+from foveate.registry import get, parse
 
 AT_ONCE = 2
 SECONDS = 1800.0
@@ -46,7 +46,7 @@ class Request:
         if not 1 <= len(self.attention) <= MECHANISMS:
             raise OptionError(f"choose one to {MECHANISMS} mechanisms; `foveate compare` takes as many as you like")
         for one in self.attention:
-            parse(one)
+            get(parse(one).name)
         for what, value, least, most in (
             ("seeds", self.seeds, 1, SEEDS),
             ("epochs", self.epochs, 1, EPOCHS),

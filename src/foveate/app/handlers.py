@@ -59,6 +59,8 @@ class Looked:
     places: str
     maps: str
     evidence: str
+    one_map: str
+    names: list[str]
     classes: list[str]
     affinities: list[str]
     asked: Asked | None
@@ -109,11 +111,14 @@ class Handlers:
             seen = looking.see(chosen, pixels)
             classes = list(seen.said.content.get("probabilities", ()))
             related = list(asking.affinities(seen))
+            names = looking.map_names(seen)
             return Looked(
                 looking.answer(chosen, seen),
                 looking.places(chosen),
                 looking.maps(seen),
                 looking.evidence(chosen, seen, None, "gradcam"),
+                looking.one_map(seen, names[0]) if names else "",
+                names,
                 classes,
                 related,
                 asking.ask(seen, related[-1], 0.5, 0.5, asking.LOOKS) if related else None,
@@ -126,6 +131,14 @@ class Handlers:
         with self.networks.work:
             chosen, seen = self._again(session)
             return looking.evidence(chosen, seen, target, method)
+
+    @in_words
+    def one_map(self, who: str | None, name: str | None) -> str:
+        """Show one map as it is."""
+        session = self.sessions.of(who)
+        with self.networks.work:
+            _, seen = self._again(session)
+            return looking.one_map(seen, name)
 
     @in_words
     def ask(self, who: str | None, name: str, across: float, down: float, which: str) -> Asked:

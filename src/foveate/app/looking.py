@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from foveate.app.markup import bars, figure, note, table
+from foveate.app.markup import bars, escaped, figure, note, table
 from foveate.app.networks import Chosen
 from foveate.errors import FoveateError
 from foveate.explain import AttentionMap, Recording, overlay, record
 from foveate.explain.activation import class_activation
 from foveate.explain.heat import heats
-from foveate.explain.overlay import Scale, scale_of
+from foveate.explain.overlay import Scale
+from foveate.explain.pictures import beside, draw, strip
 from foveate.explain.scores import class_logit, mask_logit
 from foveate.study.costs.side_by_side import side_by_side
 from foveate.surgery.attached import attached
@@ -26,7 +27,6 @@ from foveate.train.drawing import centre_square, enlarged, grey, rgb
 from foveate.train.kinds.kind import Said
 from foveate.train.pixels import Normalise
 
-SHOWN = 24  # places; a network may have hundreds
 ROUNDS, SECONDS = 12, 4.0
 NO_ATTENTION = "This network has no attention: there are no maps. Choose a mechanism, or a run that has one."
 
@@ -70,7 +70,11 @@ def answer(chosen: Chosen, seen: Seen) -> str:
     size = "×".join(str(side) for side in reversed(seen.pixels.shape[1:]))
     caption = f"What the network was shown: {size} pixels{' of grey' if len(seen.pixels) == 1 else ''}."
     picture = enlarged(seen.said.picture if chosen.kind.name != "classification" else rgb(seen.pixels))
-    return note(*chosen.notes, kind="warning") + told + figure("the picture", caption, picture, small=chosen.kind.name == "classification")
+    return (
+        note(*chosen.notes, kind="warning")
+        + told
+        + figure("the picture", caption, picture, small=chosen.kind.name == "classification")
+    )
 
 
 def places(chosen: Chosen) -> str:
@@ -92,25 +96,34 @@ def places(chosen: Chosen) -> str:
 
 
 def maps(seen: Seen) -> str:
-    """Every place's map of positions, in the order in which they ran."""
+    """What attention did to the picture's positions, stage by stage."""
     if seen.maps is None:
         return note(NO_ATTENTION)
-    found = heats(seen.maps)
-    if not found.maps:
+    if not heats(seen.maps).maps:
         return note(
-            "The maps of this network are not of positions: gates on channels or kernels, or relations of channels."
+            "No map of this network is of positions: gates on channels or kernels, or relations of channels. See them "
+            "one by one below."
         )
-    chosen = dict(list(found.maps.items())[-SHOWN:])
-    left = len(found.maps) - len(chosen)
-    scale = scale_of(*(one[0] for one in chosen.values()), diverging=found.changed)
-    pictures = "".join(_heat(name, one, seen, scale, diverging=found.changed) for name, one in chosen.items())
-    meaning = (
-        "How attention changed each position's share of feature energy (natural logarithm)"
-        if found.changed
-        else "How much all positions take from each"
-    )
-    more = f" The first {left} places are left out." if left else ""
-    return note(f"{meaning}; one scale for all: {scale.note()}.{more}") + f'<div class="fo-grid">{pictures}</div>'
+    return strip(seen.maps, large(seen), prediction=_prediction(seen)).html()
+
+
+def map_names(seen: Seen) -> list[str]:
+    """All maps by name, in the order in which they ran."""
+    return [name_of(one) for one in seen.maps or ()]
+
+
+def one_map(seen: Seen, name: str | None) -> str:
+    """One map as it is: bars of channels, positions over the picture, or a relation from its middle.
+
+    Raises:
+        FoveateError: If there is no such map.
+    """
+    if seen.maps is None:
+        return note(NO_ATTENTION)
+    names = map_names(seen)
+    if name not in names:
+        raise FoveateError("this network has no such map: press Look again")
+    return draw(seen.maps[names.index(name)], large(seen), prediction=_prediction(seen)).html()
 
 
 def evidence(chosen: Chosen, seen: Seen, target: str | None, method: str) -> str:
@@ -120,7 +133,7 @@ def evidence(chosen: Chosen, seen: Seen, target: str | None, method: str) -> str
         OptionError: If there is no such method.
         FoveateError: If there is no such class.
     """
-    x = Normalise.usual(len(seen.pixels))(seen.pixels[None])
+    x = _input(seen)
     if chosen.kind.name == "detection":
         return note("Class activation maps of detectors are asked of one box: see foveate.explain.activation.")
     if chosen.kind.name == "segmentation":
@@ -133,13 +146,17 @@ def evidence(chosen: Chosen, seen: Seen, target: str | None, method: str) -> str
         name = target or seen.said.content["class"]
         if name not in chosen.classes:
             raise FoveateError(f"this network knows no class '{name}'")
-        found = class_activation(chosen.network, x, [chosen.classes.index(name)], method=method, score=class_logit)
-        heat = found[0]
+        index = chosen.classes.index(name)
+        if seen.maps is not None and heats(seen.maps).maps:
+            said = _prediction(seen)
+            picture = beside(chosen.network, large(seen), index, inputs=x, methods=[method], prediction=said)
+            return f"<h4>{escaped(f'what speaks for {name}')}</h4>{picture.html()}"
+        heat = class_activation(chosen.network, x, [index], method=method, score=class_logit)[0]
     if not bool(heat.any()):
         return note(f"Nothing in this picture speaks for '{name}' by {method}.")
     scale = Scale(0.0, 1.0)
-    picture = overlay(enlarged(seen.pixels), heat, scale=scale)
-    return figure(f"evidence for {name}", f"{method}, relative to its highest: {scale.note()}.", picture)
+    picture = overlay(large(seen), heat, scale=scale)
+    return figure(f"what speaks for {name}", f"{method}, relative to its highest: {scale.note()}.", picture)
 
 
 def costs(chosen: Chosen) -> str:
@@ -181,7 +198,7 @@ def trust(chosen: Chosen, seen: Seen) -> str:
         return note("Measured here for networks that classify; foveate.explain.trust takes masks and boxes too.")
     if seen.maps is None:
         return note(NO_ATTENTION)
-    x = Normalise.usual(len(seen.pixels))(seen.pixels[None])
+    x = _input(seen)
     target = chosen.classes.index(seen.said.content["class"])
     attention = heat(seen.maps)
     marked = class_activation(chosen.network, x, [target])
@@ -211,15 +228,22 @@ _NAMED = {"uniform": "a random order", "centre": "the picture's middle"}
 
 def name_of(one: AttentionMap) -> str:
     """A map's name on the page."""
-    return " · ".join(filter(None, (one.place, one.attachment, one.step)))
+    run = f"run {one.run + 1}" if one.run else ""
+    return " · ".join(filter(None, (one.place, one.attachment, one.step, run)))
 
 
-def _heat(name: str, heat: Float[Tensor, "b h w"], seen: Seen, scale: Scale, *, diverging: bool) -> str:
-    merge: Any = seen.said.merge
-    mine = heat[0] if merge is None else merge(heat[:, None])[0]
-    picture = overlay(enlarged(rgb(seen.pixels)), mine, diverging=diverging, scale=scale)
-    shape = _size(heat.shape[1:])
-    return figure(name, f"{shape} positions, {float(mine.min()):.2f} to {float(mine.max()):.2f}", picture)
+def large(seen: Seen) -> UInt8[Tensor, "3 h w"]:
+    """The picture as the network saw it, large enough to be drawn on."""
+    return enlarged(rgb(seen.pixels))
+
+
+def _input(seen: Seen) -> Float[Tensor, "1 c h w"]:
+    return Normalise.usual(len(seen.pixels))(seen.pixels[None])
+
+
+def _prediction(seen: Seen) -> str:
+    content = seen.said.content
+    return str(content.get("class") or content.get("found") or "")
 
 
 def _size(sides: Sequence[int]) -> str:

@@ -68,8 +68,9 @@ def bars(title: str, shares: Sequence[tuple[str, float]]) -> str:
 
 def figure(title: str, caption: str, pixels: UInt8[Tensor, "c h w"], *, small: bool = False) -> str:
     """A picture with a title above and, below it, what is shown."""
+    kind = "fo-figure fo-small" if small else "fo-figure"
     return (
-        f'<figure class="fo-figure{" fo-small" if small else ""}"><h4>{escaped(title)}</h4><img src="{data_uri(pixels)}" '
+        f'<figure class="{kind}"><h4>{escaped(title)}</h4><img src="{data_uri(pixels)}" '
         f'alt="{escaped(f"{title}: {caption}")}"><figcaption>{escaped(caption)}</figcaption></figure>'
     )
 

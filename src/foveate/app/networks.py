@@ -40,7 +40,7 @@ HOSTS = (
 )
 WORKS = ("classification", "segmentation", "detection")  # scans are no pictures that a page could take
 PARAMETERS = 150_000_000
-PAIRS = 2**29  # bytes of all matrices of pairs of positions
+PAIRS = 2**30  # bytes of all matrices of pairs of positions, if they were built: what grows with them is time
 KEPT = 2**30  # bytes of all networks that are kept
 DEPTH = 4  # of folders in which runs are looked for
 RANDOM = (
@@ -228,7 +228,7 @@ def _check_size(planned: Plan) -> None:
     if pairs > PAIRS:
         raise OptionError(
             f"{planned.attention} relates all pairs of positions here, {size_in_words(pairs)} for one image; the page "
-            f"shows up to {size_in_words(PAIRS)}: choose a smaller network, or use foveate.record at chosen places"
+            f"takes up to {size_in_words(PAIRS)}: choose a smaller network, or use foveate.record at chosen places"
         )
 
 

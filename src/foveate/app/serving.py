@@ -179,7 +179,6 @@ def _launched(page: Any, address: str, port: int | None, uploads: Path) -> str:
             max_file_size=BYTES,
             state_session_capacity=128,
             allowed_paths=[],
-            blocked_paths=["/"],
             theme=plain,
             css_paths=[Path(__file__).with_name("style.css")],
             app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None, "openapi_url": None},

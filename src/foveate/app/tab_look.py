@@ -51,12 +51,14 @@ def look_tab(handlers: Handlers, page: gr.Blocks) -> None:
                     row = gr.Slider(1, 2, value=1, step=1, label="Row", elem_id="row", min_width=120)
                     column = gr.Slider(1, 2, value=1, step=1, label="Column", elem_id="column", min_width=120)
     with gr.Accordion("Maps, place by place", open=True):
-        maps = gr.HTML(elem_id="maps")
+        maps = gr.HTML(elem_id="maps", padding=True)
+        one = gr.Dropdown([], label="One map as it is", elem_id="one-map")
+        single = gr.HTML(elem_id="single", padding=True)
     with gr.Accordion("Evidence for a class (Grad-CAM and its kin)", open=True):
         with gr.Row():
             target = gr.Dropdown([], label="Class", elem_id="target")
             method = gr.Dropdown(list(METHODS), value="gradcam", label="Method", elem_id="method")
-        evidence = gr.HTML(elem_id="evidence")
+        evidence = gr.HTML(elem_id="evidence", padding=True)
     with gr.Accordion("Places", open=False, elem_id="places-box"):
         places = gr.HTML(elem_id="places")
     with gr.Accordion("Cost, and how far to trust the map", open=False, elem_id="numbers-box"):
@@ -66,7 +68,7 @@ def look_tab(handlers: Handlers, page: gr.Blocks) -> None:
         costs = gr.HTML(elem_id="costs")
         trust = gr.HTML(elem_id="trust")
 
-    shown = (answer, maps, evidence, places, costs, trust)
+    shown = (answer, maps, single, evidence, places, costs, trust)
     asked_of = (refusal, field, row, column)
 
     @refusing(refusal, picture, *shown)
@@ -85,6 +87,8 @@ def look_tab(handlers: Handlers, page: gr.Blocks) -> None:
         found = handlers.look(request.session_hash, choice)
         updates: Updates = {answer: found.answer, maps: found.maps, evidence: found.evidence, places: found.places}
         updates |= {costs: "", trust: "", question: gr.Group(visible=bool(found.affinities))}
+        updates[single] = found.one_map
+        updates[one] = gr.Dropdown(found.names, value=found.names[0] if found.names else None)
         updates[target] = gr.Dropdown(found.classes, value=found.classes[0] if found.classes else None)
         updates[related] = gr.Dropdown(found.affinities, value=found.affinities[-1] if found.affinities else None)
         updates[which] = LOOKS
@@ -98,6 +102,10 @@ def look_tab(handlers: Handlers, page: gr.Blocks) -> None:
             mechanism: gr.Dropdown(visible=not trained),
             run: gr.Dropdown(visible=trained, **list_),
         }
+
+    @refusing(refusal, single)
+    def detail(name: str | None, request: gr.Request) -> Updates:
+        return {single: handlers.one_map(request.session_hash, name)}
 
     @refusing(refusal, evidence)
     def argue(target: str | None, method: str, request: gr.Request) -> Updates:
@@ -147,10 +155,11 @@ def look_tab(handlers: Handlers, page: gr.Blocks) -> None:
     go.click(
         look,
         [source, host, mechanism, run],
-        [*everything, target, related, which, field, row, column],
+        [*everything, one, target, related, which, field, row, column],
         **TORCH,
         api_name="look",
     )
+    one.input(detail, one, [refusal, single], **TORCH, api_name="one_map")
     for control in (target, method):
         control.input(argue, [target, method], [refusal, evidence], **TORCH, api_name=f"evidence_{control.elem_id}")
     field.select(point, [related, which], list(asked_of), **fresh)
