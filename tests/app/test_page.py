@@ -15,7 +15,8 @@ def choose(page, control, text):
     """Choose from a list that one may type into."""
     box = page.locator(f"#{control} input")
     box.click()
-    box.fill(text)
+    box.fill("")
+    box.press_sequentially(text)
     page.get_by_role("option", name=text, exact=True).first.click()
 
 

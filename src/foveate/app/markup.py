@@ -46,8 +46,8 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
         for row in rows
     )
     return (
-        f'<div class="fo-table" tabindex="0" role="region" aria-label="{escaped(title)}"><table>'
-        f"<caption>{escaped(title)}</caption><thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f'<div class="fo-table" tabindex="0" role="region" aria-label="{escaped(title)}"><h4>{escaped(title)}</h4><table>'
+        f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
 

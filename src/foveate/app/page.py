@@ -26,6 +26,8 @@ def build(handlers: Handlers) -> gr.Blocks:
 
         def leave(request: gr.Request) -> None:
             handlers.leave(request.session_hash)
+            # gradio keeps everything that was shown, pictures too, until so many others came
+            page.state_holder.session_data.pop(request.session_hash or "", None)
 
         page.unload(leave)
     return page

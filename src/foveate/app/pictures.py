@@ -28,9 +28,9 @@ class Gallery:
         self.folder = None if folder is None else folder.resolve()
 
     def names(self) -> list[str]:
-        """What may be picked: files of the folder first."""
+        """What may be picked: garments first, because a list shows a hundred and finds the others by their letters."""
         mine = [] if self.folder is None else [path for path in sorted(self.folder.iterdir()) if self._allowed(path)]
-        return [*(path.name for path in mine[:SHOWN]), *garments()]
+        return [*garments(), *(path.name for path in mine[:SHOWN])]
 
     def get(self, name: str) -> Upload:
         """A picture.

@@ -153,6 +153,7 @@ def _launched(page: Any, address: str, port: int | None, uploads: Path) -> str:
     from starlette.middleware import Middleware
 
     from foveate.app.guard import LOOPBACK, Guard
+    from foveate.app.sessions import MOST
     from foveate.app.uploads import BYTES
 
     for name in ("httpx", "httpx2"):  # gradio asks itself whether it is up, and says so
@@ -177,7 +178,7 @@ def _launched(page: Any, address: str, port: int | None, uploads: Path) -> str:
             run_history=False,
             footer_links=[],
             max_file_size=BYTES,
-            state_session_capacity=128,
+            state_session_capacity=MOST,  # it keeps what was shown to each, about a megabyte
             allowed_paths=[],
             theme=plain,
             css_paths=[Path(__file__).with_name("style.css")],

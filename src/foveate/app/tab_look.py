@@ -38,7 +38,7 @@ def look_tab(handlers: Handlers, page: gr.Blocks) -> None:
                 allow_custom_value=True,
                 elem_id="mechanism",
             )
-            run = gr.Dropdown([], label="Trained run", visible=False, elem_id="run")
+            run = gr.Dropdown(list(handlers.networks.runs()), label="Trained run", visible=False, elem_id="run")
             go = gr.Button("Look", variant="primary", elem_id="look")
             refusal = gr.HTML(elem_id="refusal")
         with gr.Column(scale=3, min_width=280):

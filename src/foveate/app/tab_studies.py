@@ -17,7 +17,7 @@ process of its own. It is a demonstration: so few runs decide nothing, and the r
 def studies_tab(handlers: Handlers, page: gr.Blocks) -> None:
     """Build the tab, with everything that its controls do."""
     with gr.Row():
-        name = gr.Dropdown([], label="Report", elem_id="report-name", scale=3)
+        name = gr.Dropdown([*handlers.studies.reports(), MINE], label="Report", elem_id="report-name", scale=3)
         go = gr.Button("Open the report", elem_id="open", scale=1)
     refusal = gr.HTML(elem_id="refusal-studies")
     report = gr.HTML(elem_id="report")

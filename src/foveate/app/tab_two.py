@@ -11,9 +11,10 @@ from foveate.app.wiring import LIGHT, TORCH, Updates, refusing
 def two_tab(handlers: Handlers, page: gr.Blocks) -> None:
     """Build the tab, with everything that its controls do."""
     gr.Markdown("Two trained runs on the picture that was picked or sent under *Look*.")
+    there = list(handlers.networks.runs())
     with gr.Row():
-        one = gr.Dropdown([], label="One run", elem_id="one")
-        other = gr.Dropdown([], label="Another run", elem_id="other")
+        one = gr.Dropdown(there, label="One run", elem_id="one")
+        other = gr.Dropdown(there, label="Another run", elem_id="other")
     go = gr.Button("Compare on this picture", variant="primary", elem_id="both")
     refusal = gr.HTML(elem_id="refusal-two")
     shown = gr.HTML(elem_id="beside")
