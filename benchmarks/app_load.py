@@ -94,7 +94,7 @@ class Person(threading.Thread):
                 self._look(who, [BUILT, "foveate/resnet8", self.chance.choice(MECHANISMS), None])
                 looked = False  # what is asked below are names of the run's maps
             elif what == "ask" and looked:
-                place = [self.chance.randint(1, 8), self.chance.randint(1, 8)]
+                place = [self.chance.randint(1, 4), self.chance.randint(1, 4)]
                 name = f"layer3.0.bn2 · psanet · {self.chance.choice(['collect', 'distribute'])}"
                 self._event(who, "ask_row", [name, "where this position looks", *place])
             elif what == "one_map" and looked:

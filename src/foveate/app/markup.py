@@ -45,8 +45,9 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
         f'<tr><th scope="row">{escaped(row[0])}</th>' + "".join(f"<td>{escaped(one)}</td>" for one in row[1:]) + "</tr>"
         for row in rows
     )
+    name = escaped(title)
     return (
-        f'<div class="fo-table" tabindex="0" role="region" aria-label="{escaped(title)}"><h4>{escaped(title)}</h4><table>'
+        f'<div class="fo-table" tabindex="0" role="region" aria-label="{name}"><h4>{name}</h4><table>'
         f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
