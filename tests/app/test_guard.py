@@ -1,6 +1,8 @@
 """What of the server can be reached."""
 
 import asyncio
+import os
+import shutil
 
 import pytest
 
@@ -123,3 +125,18 @@ def test_websockets_are_not_there(guard):
         raise AssertionError
 
     asyncio.run(guard({"type": "websocket", "path": "/"}, never, never))
+
+
+def test_folders_that_are_swept_away_meanwhile_do_no_harm(guard, tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x" * 10)
+    scandir = os.scandir
+
+    def swept(path):
+        if str(path).endswith("b"):
+            shutil.rmtree(path, ignore_errors=True)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", swept)
+    assert guard._there() == 20

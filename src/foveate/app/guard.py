@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -105,12 +107,12 @@ class Guard:
         return None
 
     def _there(self) -> int:
+        """Bytes that lie in the folder; `os.walk` does not mind folders that are swept away meanwhile."""
         total = 0
-        for path in self.folder.rglob("*"):
-            try:
-                total += path.stat().st_size if path.is_file() else 0
-            except OSError:  # swept away meanwhile
-                continue
+        for inside, _, names in os.walk(self.folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    total += Path(inside, name).stat().st_size
         return total
 
 

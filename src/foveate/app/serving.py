@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -194,10 +195,10 @@ def _sweep(done: Event, uploads: Path, sessions: Callable[[], None]) -> None:
     while not done.wait(SWEEP):
         sessions()
         late = time.time() - KEPT
-        for path in sorted(uploads.rglob("*"), reverse=True):
-            try:
-                if path.stat().st_mtime > late:
-                    continue
-                path.rmdir() if path.is_dir() else path.unlink()
-            except OSError:  # not empty, or gone
-                continue
+        # innermost first; what others take away meanwhile is no error to `os.walk`
+        for inside, folders, files in os.walk(uploads, topdown=False):
+            for name in (*files, *folders):
+                path = Path(inside, name)
+                with contextlib.suppress(OSError):  # not empty, or gone
+                    if path.stat().st_mtime <= late:
+                        path.rmdir() if path.is_dir() else path.unlink()
