@@ -14,6 +14,7 @@ from foveate.cli.doctoring import build_ops, doctor
 from foveate.cli.listing import list_
 from foveate.cli.looking import look
 from foveate.cli.planning import plan
+from foveate.cli.serving import app as serve
 from foveate.cli.showing import show
 from foveate.cli.studying import study
 from foveate.cli.training import check_data, predict, train
@@ -58,6 +59,7 @@ app.command()(train)
 app.command()(predict)
 app.command()(look)
 app.command("check-data")(check_data)
+app.command("app")(serve)
 app.command()(doctor)
 app.command("build-ops")(build_ops)
 

@@ -71,8 +71,17 @@ def shorter_side(path: Path) -> int:
     Raises:
         UnusableImageError: If it is not an image that can be read here, or one with too many pixels.
     """
+    return min(frame(path))
+
+
+def frame(path: Path) -> tuple[int, int]:
+    """Height and width as they are stored, from the header alone: not a pixel is decoded.
+
+    Raises:
+        UnusableImageError: If it is not an image that can be read here, or one with too many pixels.
+    """
     with _opened(path) as image:
-        return min(image.size)
+        return image.height, image.width
 
 
 def stored_frame(path: Path) -> tuple[int, int, int]:

@@ -1,0 +1,131 @@
+"""Networks of the page: offered ones only, within limits, the last ones kept."""
+
+import json
+
+import pytest
+import torch
+
+from foveate.app import asking, looking
+from foveate.app.networks import RANDOM, UNTRAINED, Choice, Networks, offered
+from foveate.app.studies import Studies
+from foveate.errors import DataError, FoveateError, OptionError
+from foveate.hosts.at_hand import at_hand
+
+
+def test_runs_are_those_of_the_folder_and_no_link_leads_out(material):
+    networks = Networks(checkpoints=material / "runs")
+    assert list(networks.runs()) == ["cbam", "plain", "psanet"]
+    assert list(Networks(checkpoints=material / "runs" / "cbam").runs()) == ["cbam"]
+    for name in ("link", "../outside/run", str(material / "outside" / "run"), "?", "."):
+        with pytest.raises(OptionError, match="not one of those offered"):
+            networks.get(Choice(checkpoint=name))
+
+
+def test_reports_are_those_of_the_folder_and_no_link_leads_out(material):
+    studies = Studies(material / "studies")
+    assert list(studies.reports()) == ["hats"] and "hats" in studies.read("hats")
+    for name in ("link", "../outside", str(material / "outside")):
+        with pytest.raises(OptionError, match="not one of those offered"):
+            studies.read(name)
+    assert Studies().reports() == {}
+
+
+def test_runs_of_scans_and_damaged_ones_are_not_offered(material, tmp_path):
+    for name, content in {"scan": '{"work": "medical"}', "broken": "{", "list": "[]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text(content)
+    assert Networks(checkpoints=tmp_path).runs() == {}
+
+
+def test_a_run_whose_weights_are_gone_is_refused(material, tmp_path):
+    about = json.loads((material / "runs" / "cbam" / "model" / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="no file"):
+        Networks(checkpoints=tmp_path).get(Choice(checkpoint=tmp_path.name))
+
+
+@pytest.mark.parametrize("host", ["torchvision/vit_l_16", "timm/resnet18", "", "/etc/passwd"])
+def test_hosts_are_those_of_the_list(host):
+    with pytest.raises(OptionError, match="not one of those offered"):
+        Networks(("foveate/resnet8",)).get(Choice(host))
+
+
+def test_what_would_take_the_machines_memory_is_not_built(monkeypatch):
+    networks = Networks(("foveate/resnet8",))
+    monkeypatch.setattr("foveate.app.networks.PAIRS", 10**6)
+    with pytest.raises(OptionError, match="relates all pairs of positions here, .* for one image"):
+        networks.get(Choice("foveate/resnet8", "non_local"))
+    monkeypatch.setattr("foveate.app.networks.PARAMETERS", 70_000)
+    with pytest.raises(OptionError, match="parameters; the page's limit is 70,000"):
+        networks.get(Choice("foveate/resnet8", "se"))
+    assert len(networks) == 0
+
+
+def test_the_last_ones_are_kept_within_bytes():
+    networks = Networks(("foveate/resnet8", "foveate/resnet14"), kept=1)
+    first = networks.get(Choice("foveate/resnet8"))
+    assert networks.get(Choice("foveate/resnet8")) is first
+    networks.get(Choice("foveate/resnet14"))
+    assert len(networks) == 1 and networks.get(Choice("foveate/resnet8")) is not first
+    many = Networks(("foveate/resnet8", "foveate/resnet14"))
+    for host in many.hosts * 2:
+        many.get(Choice(host))
+    assert len(many) == 2
+
+
+def test_random_weights_and_untrained_attention_are_said():
+    assert not at_hand("foveate/resnet8") and offered(("foveate/resnet8",))[0][0].endswith("(random weights)")
+    networks = Networks(("foveate/resnet8",))
+    assert networks.get(Choice("foveate/resnet8")).notes == (RANDOM,)
+    assert networks.get(Choice("foveate/resnet8", "se")).notes == (RANDOM, UNTRAINED)
+
+
+def test_published_weights_that_lie_here_are_taken_and_others_not_fetched(monkeypatch, tmp_path):
+    from torchvision.models import MobileNet_V3_Small_Weights, mobilenet_v3_small
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert not at_hand("torchvision/mobilenet_v3_small")
+    (tmp_path / "checkpoints").mkdir()
+    name = MobileNet_V3_Small_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    torch.save(mobilenet_v3_small().state_dict(), tmp_path / "checkpoints" / name)
+    assert at_hand("torchvision/mobilenet_v3_small")
+    with pytest.raises(OptionError, match="no classification model"):
+        at_hand("torchvision/mobilenet_v33")
+    with pytest.raises(OptionError, match="no model"):
+        at_hand("timm/resnet1")
+
+
+@pytest.fixture(scope="module")
+def seen(material):
+    networks = Networks(checkpoints=material / "runs")
+    pixels = torch.randint(0, 255, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return looking.see(networks.get(Choice(checkpoint="psanet")), pixels)
+
+
+def test_a_question_is_answered_with_the_maps_own_rows_and_columns(seen):
+    [*_, name] = asking.affinities(seen)
+    one = seen.maps[asking.affinities(seen)[name]]
+    height, width = one.size
+    dense = one.values[0].double()
+    found = asking.ask(seen, name, 0.999, 0.0, asking.LOOKS)
+    assert (found.row, found.column, found.size) == (0, width - 1, (height, width))
+    looks, looked_at = dense[:, width - 1], dense[width - 1]  # (source, target): a column takes, a row is taken from
+    assert f"they add up to {float(looks.sum()):.3g}" in found.words
+    other = asking.ask(seen, name, 0.999, 0.0, asking.LOOKED_AT)
+    assert f"they add up to {float(looked_at.sum()):.3g}" in other.words
+    assert not torch.equal(found.picture, other.picture)
+
+
+@pytest.mark.parametrize(("across", "down", "row", "column"), [(-3, 7, -1, 0), (0.0, 1.0, -1, 0), (1.0, 0.0, 0, -1)])
+def test_questions_from_beyond_the_picture_are_of_its_edge(seen, across, down, row, column):
+    [*_, name] = asking.affinities(seen)
+    found = asking.ask(seen, name, across, down, asking.LOOKS)
+    assert (found.row, found.column) == (row % found.size[0], column % found.size[1])
+
+
+@pytest.mark.parametrize("place", [(float("nan"), 0.5), (0.5, float("inf"))])
+def test_no_place_is_none(seen, place):
+    with pytest.raises(FoveateError, match="two shares"):
+        asking.ask(seen, next(iter(asking.affinities(seen))), *place, asking.LOOKS)
+    with pytest.raises(FoveateError, match="no such map"):
+        asking.ask(seen, "layer9", 0.5, 0.5, asking.LOOKS)
