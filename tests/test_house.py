@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import foveate
 
@@ -78,6 +79,9 @@ LONG = {"docs/comparing.md": pytest.mark.slow}  # a whole study with its costs
 @pytest.mark.parametrize("page", [pytest.param(page, marks=LONG.get(page, ())) for page in PAGES])
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some of them save
+    for number, name in enumerate(("cat", "dog")):  # what a reader has: photographs
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 30), (90 * number, 60, 120)).save(tmp_path / "photos" / name / "1.png")
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert snippets or page != "README.md"
     for snippet in snippets:

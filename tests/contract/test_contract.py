@@ -13,6 +13,7 @@ from tests.support.oracles import about, collected
 GRAPHS = ("compiles", "exports", "exports_to_onnx")
 # a variant has options, but which ones act and how they are spelt is the default form's affair
 OPTIONS = ("every_option_acts", "misspelt_option_raises")
+NUMERICAL = ("gradients_are_exact",)
 DIRECT = [name for name in checks() if name not in GRAPHS]
 
 # Forms other than the default's, by the smallest height and width that their graphs accept: a size over which
@@ -37,7 +38,13 @@ def test_mechanism(case):
     case()
 
 
-@pytest.mark.parametrize(**parametrize(*VARIANTS, only=[name for name in DIRECT if name not in OPTIONS]))
+def variants():
+    """Every check of every variant; numerical gradients take seconds a form, and the default run has the default's."""
+    for case in parametrize(*VARIANTS, only=[name for name in DIRECT if name not in OPTIONS])["argvalues"]:
+        yield pytest.param(case, id=str(case), marks=pytest.mark.slow if case.check.__name__ in NUMERICAL else ())
+
+
+@pytest.mark.parametrize("case", variants())
 def test_variant(case):
     case()
 

@@ -38,7 +38,7 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
     [
         ("interpreted.py", "1", "not many_small_tiles"),
         pytest.param("interpreted.py", "1", "many_small_tiles", marks=pytest.mark.slow),
-        ("compiled.py", "0", ""),
+        pytest.param("compiled.py", "0", "", marks=pytest.mark.slow),  # half a minute: every kernel for a GPU not here
     ],
 )
 def test_kernels(file: str, interpret: str, which: str, tmp_path: Path):
