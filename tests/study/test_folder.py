@@ -202,3 +202,20 @@ def test_another_study_takes_away_results_that_are_not_its_own(folder: Folder) -
     (folder.path / "study.json").write_text("{")
     folder.open_study({"runs": []})
     assert there() == []
+
+
+def test_the_results_of_another_question_are_kept_apart(folder: Folder) -> None:
+    assert folder.open_study({"runs": [{"key": "a"}], "n": 1}) is None
+    folder.write("comparison.json", {"n": 1})
+    folder.write("report.html", {})
+    assert folder.open_study({"runs": [{"key": "a"}, {"key": "b"}]}) is None, "it goes on: what was there is its own"
+    folder.write("comparison.json", {"n": 2})
+    assert folder.open_study({"runs": [{"key": "c"}]}) == folder.path / "earlier" / "1"
+    assert folder.open_study({"runs": [{"key": "d"}]}) is None, "nothing had come out"
+    folder.write("comparison.json", {"n": 3})
+    second = folder.open_study({"runs": [{"key": "a"}]})
+    assert second == folder.path / "earlier" / "2"
+    assert sorted(one.name for one in (folder.path / "earlier" / "1").iterdir()) == ["comparison.json", "study.json"]
+    assert [run["key"] for run in json.loads((second / "study.json").read_text())["runs"]] == ["d"]
+    assert json.loads((second / "comparison.json").read_text()) == {"n": 3}
+    assert not (folder.path / "comparison.json").exists()

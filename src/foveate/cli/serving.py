@@ -34,6 +34,7 @@ def app(
 
     Example: `foveate app --checkpoints runs --studies foveate-compare`
     """
+    typer.echo("starting the page takes some seconds", err=True)
     from foveate.app.serving import serving, warning_of
 
     warning = warning_of(host_address)

@@ -9,7 +9,9 @@ import typer
 
 from foveate.cli.words import Json, console, print_json
 
-study = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="A study's folder: how far it is; merging.")
+study = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="A study's folder: how far it is, going on, merging."
+)
 
 
 @study.command()

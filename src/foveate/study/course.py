@@ -143,7 +143,9 @@ class Course:
             *self._jobs(study.runs(), "main"),
             *self._jobs(((arm, config) for arm, _, config in study.curve()), "fraction"),
         ]
-        self.folder.open_study({**described(self.prepared, study, only or jobs), "request": dict(self.request)})
+        kept = self.folder.open_study({**described(self.prepared, study, only or jobs), "request": dict(self.request)})
+        if kept is not None:
+            self.notes.append(f"this folder held another comparison: its table and report are in '{kept}' now")
 
     def _conclude(self, records: list[Any], parts: list[Any], judged: Mapping[str, Any] | None) -> Comparison:
         from foveate.study import report

@@ -36,6 +36,7 @@ from foveate.study.plain import digest
 from foveate.study.reading import read_json, read_maps, read_run
 
 REPORT = ("report.html", "report.md", "rows.csv")
+RESULTS = ("comparison.json", "cost.json", *REPORT)
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,14 @@ class Folder:
         """
         write_atomically(self.path / name, _text(value))
 
-    def open_study(self, value: Mapping[str, Any]) -> None:
+    def open_study(self, value: Mapping[str, Any]) -> Path | None:
         """Write down what is compared, and take away the results of another study: they would pass for this one's.
+
+        Results of a study that this one does not go on with are kept, with its design, in a folder of their own; its
+        runs stay where they are.
+
+        Returns:
+            Where they are kept; ``None`` if there were none.
 
         Raises:
             FoveateError: If it cannot be written.
@@ -81,11 +88,27 @@ class Folder:
             before = read_json(self.path / "study.json")
         except FoveateError:
             before = None
+        kept = None
         if before is None or before.get("runs") != value["runs"]:
             with writing(self.path):
-                for name in ("comparison.json", "cost.json", *REPORT):
+                if before is not None and not _keys(before) <= _keys(value):
+                    kept = self._kept_apart()
+                for name in RESULTS:
                     (self.path / name).unlink(missing_ok=True)
         self.write("study.json", value)
+        return kept
+
+    def _kept_apart(self) -> Path | None:
+        there = [self.path / name for name in (*RESULTS, "study.json") if (self.path / name).exists()]
+        if self.path / "comparison.json" not in there:
+            return None
+        apart = self.path / "earlier"
+        apart.mkdir(exist_ok=True)
+        number = 1 + max((int(one.name) for one in apart.iterdir() if one.name.isdecimal()), default=0)
+        (apart / str(number)).mkdir()
+        for file in there:
+            file.rename(apart / str(number) / file.name)
+        return apart / str(number)
 
     def begins_with(self, keys: Iterable[str]) -> bool:
         """Whether the study that is written down begins with these runs."""
@@ -244,6 +267,10 @@ def maps_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Tensors and metadata as the content of a safetensors file."""
     # the format refuses tensors that share memory, such as a picture that is also what was seen
     return save_tensors({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, metadata)
+
+
+def _keys(study: Mapping[str, Any]) -> set[Any]:
+    return {run.get("key") for run in study.get("runs", [])}
 
 
 def _text(value: Mapping[str, Any]) -> bytes:
