@@ -68,7 +68,7 @@ def alive(pid):
         ((["se"], 99, 1, 512), "seeds: a whole number from 1 to 5"),
         ((["se"], 2, 0, 512), "epochs: a whole number"),
         ((["se"], 2, 1, 10**9), "images: a whole number"),
-        ((["sse"], 2, 1, 512), "sse"),
+        ((["squeeze_exite"], 2, 1, 512), "squeeze_exite"),
         ((["se; rm -rf /"], 2, 1, 512), "se; rm"),
     ],
 )
