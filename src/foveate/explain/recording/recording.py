@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,9 +18,14 @@ from foveate.explain.recording.hearing import Heard, MapName
 from foveate.explain.recording.keeping import kept_pairs, kept_values
 from foveate.explain.recording.maps import AttentionMap, weighted_values
 from foveate.explain.recording.pairs import Factors, Matrix, Pairs, Passes, WeightedFactors
+from foveate.explain.recording.passes import Runs
 from foveate.explain.recording.places import ByPlace
 from foveate.ops.recompute import recomputing
 from foveate.registry import Card
+from foveate.surgery.attached import Found
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass
@@ -132,6 +138,8 @@ class Recording(ByPlace[AttentionMap]):
         value, again = heard.value, recomputing()  # by gradient checkpointing: then it was heard before
         batch = len(value if isinstance(value, Tensor) else heard.like)
         rows = None if again else self._samples.rows(heard.name, batch)
+        if not again:
+            heard.runs.unless_returned(partial(self._samples.forget, heard.name, batch))
         if rows == []:
             return None
         acting, traces = self._followed(heard, rows)
@@ -143,6 +151,7 @@ class Recording(ByPlace[AttentionMap]):
             else:
                 held = kept_pairs(heard, rows, before)
             chunks.append(Chunk(held, heard.size, heard.found.card, traces))
+            heard.runs.unless_returned(partial(_take_back, self._chunks, heard.name, chunks[-1]))
         return acting
 
     def _followed(self, heard: Heard, rows: list[int] | None) -> tuple[Any, list[Trace]]:
@@ -155,14 +164,25 @@ class Recording(ByPlace[AttentionMap]):
         traces.append(Trace(rows))
         return traces[0].follow(heard.value), traces
 
-    def hear_emphasis(self, place: str, key: str, inside: str, run: int, change: Tensor) -> None:
+    def hear_emphasis(self, found: Found, runs: Runs, change: Tensor) -> None:
         """Keep what an attention did to the positions of one pass."""
         if recomputing():
             return
-        which = (place, key, inside, run)
+        own = (found.place, found.key, found.inside)
+        which = (*own, runs.next(("emphasis", *own)))
         rows = self._samples.rows(which, len(change))
+        runs.unless_returned(partial(self._samples.forget, which, len(change)))
         if rows != []:
-            self._emphases.setdefault(which, []).append(kept_values(change, rows))
+            kept = kept_values(change, rows)
+            self._emphases.setdefault(which, []).append(kept)
+            runs.unless_returned(partial(_take_back, self._emphases, which, kept))
+
+
+def _take_back(kept: dict[K, list[T]], name: K, last: T) -> None:
+    """Of what is kept by name, one thing, and the name with it where it has no other."""
+    kept[name] = [one for one in kept[name] if one is not last]
+    if not kept[name]:
+        del kept[name]
 
 
 def _rows(x: Tensor, size: tuple[int, ...] | None) -> Float[Tensor, "b k positions"]:

@@ -1,0 +1,105 @@
+"""What is recorded comes from passes that returned, of any batch, and each place's change stands by itself."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import foveate
+from foveate.explain import record_statistics
+
+
+class Levels(nn.Module):
+    """Two places, and between them an accident where an image is not a number."""
+
+    def __init__(self, spec: str = "se") -> None:
+        super().__init__()
+        self.first, self.second = foveate.create(spec, 8, size=(4, 4)), foveate.create(spec, 8, size=(4, 4))
+
+    def forward(self, x: Tensor, **_: Any) -> Tensor:
+        x = self.first(x)
+        if bool(x.isnan().any()):
+            raise ArithmeticError("no number")
+        return self.second(x)
+
+
+def levels(spec: str = "se") -> nn.Module:
+    torch.manual_seed(0)
+    return Levels(spec).eval()
+
+
+def images(count: int) -> Tensor:
+    return torch.randn(count, 8, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def run(model: nn.Module, x: Tensor) -> None:
+    """Batches of two, the second of which fails."""
+    for batch in (x[:2], torch.full_like(x[:2], torch.nan), x[2:]):
+        try:
+            model(batch)
+        except ArithmeticError:
+            continue
+
+
+@pytest.mark.parametrize("samples", [None, [1, 2]])
+@pytest.mark.parametrize("spec", ["se", "psanet:mask=3+3"])
+def test_a_pass_that_failed_halfway_leaves_nothing(spec: str, samples: list[int] | None) -> None:
+    model, x = levels(spec), images(4)
+    with torch.no_grad(), foveate.record(model, samples=samples) as maps:
+        run(model, x)
+    with torch.no_grad(), foveate.record(model, samples=samples) as plain:
+        model(x[:2])
+        model(x[2:])
+    assert [(one.place, one.step) for one in maps] == [(one.place, one.step) for one in plain]
+    assert all(torch.equal(one.values, other.values) for one, other in zip(maps, plain, strict=True))
+    assert all(torch.equal(change, plain.emphasis[place]) for place, change in maps.emphasis.items())
+    with torch.no_grad(), record_statistics(model, samples=samples) as seen:
+        run(model, x)
+    with torch.no_grad(), record_statistics(model, samples=samples) as expected:
+        model(x[:2])
+        model(x[2:])
+    for one, other in zip(seen, expected, strict=True):
+        assert one.count == other.count == len(plain[0].values)
+        assert torch.equal(one.mean, other.mean)
+        assert torch.equal(one.high, other.high)
+
+
+def test_a_first_pass_that_failed_leaves_no_map() -> None:
+    model = levels()
+    with torch.no_grad(), foveate.record(model) as maps, pytest.raises(ArithmeticError):
+        model(images(2) * torch.nan)
+    assert len(maps) == 0
+    assert maps.emphasis == {}
+
+
+def test_a_network_that_calls_itself_is_recorded_as_often() -> None:
+    class Twice(Levels):
+        def forward(self, x: Tensor, *, again: bool = True) -> Tensor:
+            y = super().forward(x)
+            return (y + self(x.flip(3), again=False)) / 2 if again else y
+
+    model, x = Twice().eval(), images(2)
+    with torch.no_grad(), foveate.record(model, samples=[0, 3]) as maps:
+        model(x)
+    with torch.no_grad(), foveate.record(model, samples=[0, 3]) as plain:
+        model(x, again=False)
+        model(x.flip(3), again=False)
+    assert [len(one.values) for one in maps] == [2, 2]
+    assert all(torch.equal(one.values, other.values) for one, other in zip(maps, plain, strict=True))
+    assert all(torch.equal(change, plain.emphasis[place]) for place, change in maps.emphasis.items())
+
+
+def test_an_interrupted_program_leaves_whole_passes() -> None:
+    model, x = levels(), images(2)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handles: list[Any] = []
+    with torch.no_grad(), pytest.raises(KeyboardInterrupt), foveate.record(model) as maps:
+        model(x)
+        handles.append(model.get_submodule("second").register_forward_pre_hook(interrupt))
+        model(x)
+    handles[0].remove()
+    assert [(one.place, len(one.values)) for one in maps] == [("first", 2), ("second", 2)]
