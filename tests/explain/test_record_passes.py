@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import foveate
+from foveate import hosts
 from foveate.explain import record_statistics
+from foveate.explain.heat import heats
 
 
 class Levels(nn.Module):
@@ -103,3 +105,17 @@ def test_an_interrupted_program_leaves_whole_passes() -> None:
         model(x)
     handles[0].remove()
     assert [(one.place, len(one.values)) for one in maps] == [("first", 2), ("second", 2)]
+
+
+def test_attention_at_a_modules_input_and_output_has_a_map_for_each() -> None:
+    torch.manual_seed(0)
+    model = hosts.build("foveate/resnet8", classes=10)
+    foveate.attach(model, "simam", at="layer2.0.conv1", start="paper")  # of stride 2
+    foveate.attach(model, "cbam", at="pre", start="paper")
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad(), foveate.record(model.eval(), "layer2.0.conv1") as maps:
+        model(x)
+    assert {one.place for one in maps} == {"layer2.0.conv1"}
+    found = {name: tuple(change.shape) for name, change in maps.emphasis.items()}
+    assert found == {"layer2.0.conv1 (input)": (2, 32, 32), "layer2.0.conv1": (2, 16, 16)}
+    assert set(heats(maps).maps) == set(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from foveate.explain.recording.places import ByPlace
 from foveate.ops.recompute import recomputing
 from foveate.registry import Card
 from foveate.surgery.attached import Found
+from foveate.surgery.point import Side
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -61,6 +63,16 @@ class Chunk:
         return Matrix(weighted_values(self.held.dense(), gradient))
 
 
+class _Change(NamedTuple):
+    """One attention module's effect on positions, by name."""
+
+    place: str
+    key: str
+    inside: str
+    side: Side
+    run: int
+
+
 class Recording(ByPlace[AttentionMap]):
     """What was recorded: a sequence of maps, in the order in which the network runs them.
 
@@ -70,7 +82,7 @@ class Recording(ByPlace[AttentionMap]):
     def __init__(self, samples: Samples | None = None, *, gradients: bool = False) -> None:
         self._samples, self._gradients = samples or Samples(None), gradients
         self._chunks: dict[MapName, list[Chunk]] = {}
-        self._emphases: dict[tuple[str, str, str, int], list[Tensor]] = {}
+        self._emphases: dict[_Change, list[Tensor]] = {}
 
     @property
     def by_name(self) -> Mapping[MapName, Any]:
@@ -83,14 +95,18 @@ class Recording(ByPlace[AttentionMap]):
 
         The natural logarithm of a position's share in the energy of the attention's output over its share in the
         energy of the input. Gates on channels have no map of positions; this shows what they do to positions. A place
-        that runs again in the same pass stands under its name and the number of the run: ``head (run 2)``.
+        that runs again in the same pass stands under its name and the number of the run: ``head (run 2)``. Where a
+        module has attention on several sides, those that are not its output say so: ``conv (input)``.
         """
+        sides = Counter(place for place, _ in {(name.place, name.side) for name in self._emphases})
         places: dict[str, Tensor] = {}
-        for (place, _, _, run), passes in self._emphases.items():
-            name = f"{place} (run {run + 1})" if run else place
-            # mechanisms at one place act in turn, so the logarithms of what each did add up
-            change = _joined(passes, place)
-            places[name] = places[name] + change if name in places else change
+        for name, passes in self._emphases.items():
+            told = [name.side] if name.side != "output" and sides[name.place] > 1 else []
+            told += [f"run {name.run + 1}"] if name.run else []
+            title = f"{name.place} ({', '.join(told)})" if told else name.place
+            # mechanisms that act there in turn: the logarithms of what each did add up
+            change = _joined(passes, title)
+            places[title] = places[title] + change if title in places else change
         return places
 
     def differentiate(self, score: Tensor, *, retain_graph: bool = False) -> None:
@@ -168,8 +184,8 @@ class Recording(ByPlace[AttentionMap]):
         """Keep what an attention did to the positions of one pass."""
         if recomputing():
             return
-        own = (found.place, found.key, found.inside)
-        which = (*own, runs.next(("emphasis", *own)))
+        own = (found.place, found.key, found.inside, found.side)
+        which = _Change(*own, runs.next(("emphasis", *own)))
         rows = self._samples.rows(which, len(change))
         runs.unless_returned(partial(self._samples.forget, which, len(change)))
         if rows != []:
