@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 import foveate
 from foveate import hosts
+from foveate.errors import FoveateError
 from foveate.explain import record_statistics
 from foveate.explain.heat import heats
+from foveate.explain.trust.statistics import gate_statistics
 
 
 class Levels(nn.Module):
@@ -119,3 +121,33 @@ def test_attention_at_a_modules_input_and_output_has_a_map_for_each() -> None:
     found = {name: tuple(change.shape) for name, change in maps.emphasis.items()}
     assert found == {"layer2.0.conv1 (input)": (2, 32, 32), "layer2.0.conv1": (2, 16, 16)}
     assert set(heats(maps).maps) == set(found)
+
+
+@pytest.mark.parametrize("spec", ["cbam", "psanet:mask=3+3", "danet_channel"])
+def test_a_batch_of_nothing_adds_nothing(spec: str) -> None:
+    model, x = levels(spec), images(3)
+    with torch.no_grad(), record_statistics(model) as seen:
+        for batch in (x[:0], x[:2], x[:0], x[2:]):
+            model(batch)
+    with torch.no_grad(), record_statistics(model) as plain:
+        model(x[:2])
+        model(x[2:])
+    for one, other in zip(seen, plain, strict=True):
+        assert one.count == 3
+        assert torch.equal(one.mean, other.mean)
+        assert torch.equal(one.variance, other.variance)
+        assert torch.equal(one.low, other.low)
+    with torch.no_grad(), foveate.record(model) as maps:
+        for batch in (x[:0], x):
+            model(batch)
+    assert [len(one.values) for one in maps] == [3] * len(plain)
+    batches = [x[:0], x[:2], x[:0], x[2:]]
+    assert gate_statistics(model, batches) == gate_statistics(model, [x[:2], x[2:]])
+
+
+def test_a_data_set_of_nothing_has_no_statistics() -> None:
+    with torch.no_grad(), record_statistics(levels()) as seen:
+        levels()(images(0))
+    assert len(seen) == 0
+    with pytest.raises(FoveateError, match="no attention ran"):
+        gate_statistics(levels(), [images(0)])

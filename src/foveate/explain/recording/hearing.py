@@ -74,6 +74,11 @@ class Heard:
     found: Found
     runs: Runs
 
+    @property
+    def batch(self) -> int:
+        """How many samples pass."""
+        return len(self.value if isinstance(self.value, Tensor) else self.like)
+
 
 Hear = Callable[[Heard], Any]
 

@@ -152,7 +152,7 @@ class Recording(ByPlace[AttentionMap]):
     def hear(self, heard: Heard) -> Any:
         """Keep what passes a map; with gradients, say what acts in its place to be followed."""
         value, again = heard.value, recomputing()  # by gradient checkpointing: then it was heard before
-        batch = len(value if isinstance(value, Tensor) else heard.like)
+        batch = heard.batch
         rows = None if again else self._samples.rows(heard.name, batch)
         if not again:
             heard.runs.unless_returned(partial(self._samples.forget, heard.name, batch))

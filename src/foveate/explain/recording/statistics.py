@@ -116,10 +116,10 @@ class Statistics(ByPlace[MapStatistics]):
         if recomputing():
             return
         value = heard.value
-        batch = len(value if isinstance(value, Tensor) else heard.like)
+        batch = heard.batch
         rows = self._samples.rows(heard.name, batch)
         heard.runs.unless_returned(partial(self._samples.forget, heard.name, batch))
-        if rows == []:
+        if rows == [] or batch == 0:
             return
         if heard.size is not None:
             given = kept_pairs(heard, rows).received() * math.prod(heard.size)
