@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import foveate
 from foveate import hosts
@@ -151,3 +152,23 @@ def test_a_data_set_of_nothing_has_no_statistics() -> None:
     assert len(seen) == 0
     with pytest.raises(FoveateError, match="no attention ran"):
         gate_statistics(levels(), [images(0)])
+
+
+class Again(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Any:
+        return checkpoint(self.inner, x, use_reentrant=True)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_of_checkpointing_that_forgets_the_graph_it_says_which_does_not() -> None:
+    model, x = Again(levels()), images(2)
+    with foveate.record(model, gradients=True) as maps:
+        scores = model(x.requires_grad_())
+    with pytest.raises(FoveateError, match=r"no graph to go back along.*use_reentrant=False"):
+        maps.differentiate(scores[:, 3])
+    with pytest.raises(FoveateError, match=r"no gradient reached.*use_reentrant=False"):
+        maps[0].weighted()

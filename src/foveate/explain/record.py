@@ -31,8 +31,9 @@ def record(
 ) -> Generator[Recording]:
     """Record the attention maps of a network for as long as the ``with`` lasts.
 
-    Nothing else changes: not the mode, not the gradients, not the outputs. A compiled network runs eagerly meanwhile,
-    because compiled graphs hold no maps. Wrappers for distributed and compiled networks are seen through. Attention
+    Nothing else changes: not the mode, and to rounding not the gradients and not the outputs. A compiled network runs
+    eagerly meanwhile, because compiled graphs hold no maps; mechanisms that else run as one operation, as SimAM may, go
+    step by step, and round at other places. Wrappers for distributed and compiled networks are seen through. Attention
     that timm, torchvision, segmentation-models-pytorch, MONAI or ultralytics built in is recorded too.
 
     Everything that passes is kept, on the CPU: a gate's weights, and what an affinity's are computed from. For a whole
@@ -46,7 +47,8 @@ def record(
         samples: Which samples are kept, by number: of each map they are counted from 0 over everything that passes.
             Numbers that never pass are left out.
         gradients: Whether maps can be weighted by how a score depends on them; see :meth:`Recording.differentiate`.
-            What the network returns then has a graph of gradients, even if the network is frozen.
+            What the network returns then has a graph of gradients, even if the network is frozen. Of gradient
+            checkpointing only the form that keeps the graph will do, ``use_reentrant=False``.
 
     Raises:
         FoveateError: If the network has no attention, or none whose maps can be seen.

@@ -127,7 +127,8 @@ class Recording(ByPlace[AttentionMap]):
         if not any(trace.live is not None for trace in traces):
             raise FoveateError(
                 "there is no graph to go back along: record(model, gradients=True), and run the network outside of "
-                "torch.no_grad(); retain_graph=True keeps it for another score"
+                "torch.no_grad() and of checkpointing with use_reentrant=True (use_reentrant=False keeps the graph); "
+                "retain_graph=True keeps it for another score"
             )
         if not score.requires_grad or not ask(score, traces, retain_graph=retain_graph):
             raise FoveateError("this score depends on no map that was recorded: give one computed by the network")
