@@ -172,3 +172,19 @@ def test_of_checkpointing_that_forgets_the_graph_it_says_which_does_not() -> Non
         maps.differentiate(scores[:, 3])
     with pytest.raises(FoveateError, match=r"no gradient reached.*use_reentrant=False"):
         maps[0].weighted()
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
+def test_a_compiled_network_runs_eagerly_while_it_is_heard(backend: str) -> None:
+    """Its graph was made before there were hooks, and holds no maps."""
+    torch._dynamo.reset()
+    model, x = nn.Sequential(foveate.create("se", 8), nn.Identity()).eval(), images(2)
+    compiled: Any = torch.compile(model, backend=backend, fullgraph=True)
+    with torch.no_grad():
+        compiled(x)
+        with foveate.record(compiled) as maps:
+            compiled(x)
+        with record_statistics(compiled) as seen:
+            compiled(x)
+    assert [one.place for one in maps] == [one.place for one in seen] == ["0"]
+    assert list(maps.emphasis) == ["0"]
