@@ -150,7 +150,7 @@ def test_several_scores_several_passes_and_chosen_samples() -> None:
 def kept(expected: Tensor) -> dict[str, float]:
     """How far a kept weight times a gradient kept in float32 may lie from the same in double precision.
 
-    The gradient is rounded and the product is: (1 + 2 ** -24) ** 2 - 1 < 3 * 2 ** -24 of itself. Both gradients are sums
+    The gradient is rounded and the product is: (1 + 2 ** -24) ** 2 - 1 < 3 * 2 ** -24 of it. Both gradients are sums
     of up to sixteen terms in double precision, which may cancel; where terms are up to 500 times the largest result, in
     two orders they differ by less than 16 * 500 * 2 ** -53 < 1e-12 of it.
     """

@@ -146,7 +146,14 @@ def test_frozen_with_gradients_on(name: str) -> None:
     assert not any(one.values.requires_grad for one in maps)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "detector"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "foreign" else name
+        for name in NETWORKS
+        if name != "detector"
+    ],
+)
 def test_trained_in_half_precision(name: str) -> None:
     model, inputs = built(name)
     check(model.train(), inputs)
