@@ -122,7 +122,7 @@ def test_a_matrix_shows_each_channel_that_takes_as_a_row() -> None:
     assert [cells.down, cells.across] == ["channels", "channels that it takes from"]
 
 
-@pytest.mark.parametrize("attention", ["cbam", "se"])
+@pytest.mark.parametrize("attention", ["cbam", pytest.param("se", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dimensions", [1, 3])
 def test_signals_and_volumes_are_drawn(dimensions: int, attention: str) -> None:
     conv, norm = getattr(nn, f"Conv{dimensions}d"), getattr(nn, f"BatchNorm{dimensions}d")
