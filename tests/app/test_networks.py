@@ -80,6 +80,7 @@ def test_random_weights_and_untrained_attention_are_said():
     assert networks.get(Choice("foveate/resnet8", "se")).notes == (RANDOM, UNTRAINED)
 
 
+@pytest.mark.slow
 def test_published_weights_that_lie_here_are_taken_and_others_not_fetched(monkeypatch, tmp_path):
     from torchvision.models import MobileNet_V3_Small_Weights, mobilenet_v3_small
 

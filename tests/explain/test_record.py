@@ -133,6 +133,7 @@ def test_recording_changes_no_output_and_no_gradient():
     assert not maps[0].values.requires_grad
 
 
+@pytest.mark.slow
 def test_compiled_frozen_and_wrapped_networks_give_the_same_maps():
     model, x = attended().requires_grad_(False), images()
     with foveate.record(model) as plain:

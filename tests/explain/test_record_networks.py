@@ -137,14 +137,23 @@ def test_evaluated(name: str) -> None:
     check(model.eval(), inputs, context=torch.no_grad)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "detector" else name for name in NETWORKS]
+)
 def test_frozen_with_gradients_on(name: str) -> None:
     model, inputs = built(name)
     maps = check(model.eval().requires_grad_(False), inputs)
     assert not any(one.values.requires_grad for one in maps)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "detector"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "foreign" else name
+        for name in NETWORKS
+        if name != "detector"
+    ],
+)
 def test_trained_in_half_precision(name: str) -> None:
     model, inputs = built(name)
     check(model.train(), inputs)
@@ -163,7 +172,7 @@ def test_a_detector_in_training() -> None:
     assert all(torch.equal(one.values, values) for one, values in zip(maps, expected, strict=True))
 
 
-@pytest.mark.parametrize("name", ["signal, affinity", "foreign"])
+@pytest.mark.parametrize("name", ["signal, affinity", pytest.param("foreign", marks=pytest.mark.slow)])
 def test_compiled(name: str) -> None:
     model, inputs = built(name)
     torch._dynamo.reset()

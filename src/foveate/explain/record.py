@@ -7,15 +7,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.explain.recording.choosing import Samples, chosen_attention
 from foveate.explain.recording.emphasis import emphasis_hook, recalibrates
-from foveate.explain.recording.hearing import Runs, hearing
+from foveate.explain.recording.hearing import hearing
 from foveate.explain.recording.maps import AttentionMap
 from foveate.explain.recording.recording import Recording
 from foveate.explain.recording.statistics import MapStatistics, Statistics
-from foveate.surgery.attached import Found
 from foveate.surgery.places import At
 from foveate.surgery.unwrap import unwrapped
 
@@ -32,12 +31,14 @@ def record(
 ) -> Generator[Recording]:
     """Record the attention maps of a network for as long as the ``with`` lasts.
 
-    Nothing else changes: not the mode, not the gradients, not the outputs. A compiled network runs eagerly meanwhile,
-    because compiled graphs hold no maps. Wrappers for distributed and compiled networks are seen through. Attention
+    Nothing else changes: not the mode, and to rounding not the gradients and not the outputs. A compiled network runs
+    eagerly meanwhile, because compiled graphs hold no maps; mechanisms that else run as one operation, as SimAM may, go
+    step by step, and round at other places. Wrappers for distributed and compiled networks are seen through. Attention
     that timm, torchvision, segmentation-models-pytorch, MONAI or ultralytics built in is recorded too.
 
     Everything that passes is kept, on the CPU: a gate's weights, and what an affinity's are computed from. For a whole
-    data set choose samples, or see :func:`record_statistics`.
+    data set choose samples, or see :func:`record_statistics`. Of a pass that the network does not return from, because
+    an image is broken or memory ends, nothing is kept, so that the maps of all places are of the same images.
 
     Args:
         model: A network with attention, attached or its own.
@@ -46,7 +47,8 @@ def record(
         samples: Which samples are kept, by number: of each map they are counted from 0 over everything that passes.
             Numbers that never pass are left out.
         gradients: Whether maps can be weighted by how a score depends on them; see :meth:`Recording.differentiate`.
-            What the network returns then has a graph of gradients, even if the network is frozen.
+            What the network returns then has a graph of gradients, even if the network is frozen. Of gradient
+            checkpointing only the form that keeps the graph will do, ``use_reentrant=False``.
 
     Raises:
         FoveateError: If the network has no attention, or none whose maps can be seen.
@@ -73,7 +75,7 @@ def record(
     with ExitStack() as stack:
         runs = stack.enter_context(hearing(network, recording.hear, found))
         for one in filter(recalibrates, found):
-            hook = emphasis_hook(partial(_told, recording, runs, one))
+            hook = emphasis_hook(partial(recording.hear_emphasis, one, runs))
             stack.callback(one.module.register_forward_hook(hook, with_kwargs=True).remove)
         stack.enter_context(torch.compiler.set_stance("force_eager"))  # whatever was compiled, and however
         yield recording
@@ -85,8 +87,8 @@ def record_statistics(
 ) -> Generator[Statistics]:
     """The same over a whole data set: of every element of a map its mean, variance and extremes, and no values.
 
-    Memory is bounded by four numbers in float64 for each element, 32 bytes, however many samples pass; of an affinity
-    elements are positions, not pairs of them.
+    Memory is bounded by four numbers in float64 for each element, 32 bytes, however many samples pass, and twice that
+    during a pass, which may fail; of an affinity elements are positions, not pairs of them.
 
     Args:
         model: As for :func:`record`.
@@ -113,8 +115,3 @@ def record_statistics(
     statistics = Statistics(Samples(samples))
     with hearing(network, statistics.hear, found), torch.compiler.set_stance("force_eager"):
         yield statistics
-
-
-def _told(recording: Recording, runs: Runs, one: Found, change: Tensor) -> None:
-    run = runs.next(("emphasis", one.place, one.key, one.inside))
-    recording.hear_emphasis(one.place, one.key, one.inside, run, change)

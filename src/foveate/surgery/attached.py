@@ -14,6 +14,7 @@ from foveate.registry import Card, Spec, get, names
 from foveate.replacement import Replacement
 from foveate.surgery.attended import ATTENTION, Attended, Blended, host_path
 from foveate.surgery.foreign import Entry, card_of, library, note_on, recognise
+from foveate.surgery.point import Side
 from foveate.surgery.unwrap import unwrapped
 
 
@@ -60,6 +61,7 @@ class Found:
         module: The module.
         card: Its card.
         entry: Its row in the tables of other libraries' attention, if it is one of theirs.
+        side: Where at its place it acts, as in :class:`~foveate.surgery.point.Point`; a part of the network returns it.
     """
 
     place: str
@@ -69,6 +71,7 @@ class Found:
     module: nn.Module
     card: Card | None
     entry: Entry | None
+    side: Side = "output"
 
 
 def attached(model: nn.Module) -> list[AttachedAttention]:
@@ -129,7 +132,7 @@ def find_attention(model: nn.Module) -> Iterator[Found]:
             bare = (
                 inside.removeprefix("module").strip(".") if entry else inside
             )  # a stranger's module stands in a blend
-            yield Found(host_path(model, place), key, how.attachment, bare, module, card, entry)
+            yield Found(host_path(model, place), key, how.attachment, bare, module, card, entry, how.point.side)
 
 
 def _is_known(module: nn.Module) -> bool:

@@ -19,6 +19,12 @@ from foveate.surgery.put import put
 from tests.explain.pictures.reading import parsed
 
 PHOTO = torch.arange(3 * 32 * 32, dtype=torch.int64).remainder(251).to(torch.uint8).reshape(3, 32, 32)
+# between them they have every kind of map that the catalogue has; the others take their turn among the slow tests
+ONE_OF_A_KIND = {
+    "asymmetric_non_local", "attention_augmented", "attention_gate", "attentional_fusion", "cbam", "channel_prior",
+    "contextual_transformer", "coordinate", "danet_channel", "danet_position", "large_selective_kernel",
+    "multidimensional_collaborative", "odconv", "selective_kernel", "spatial_groupwise",
+}  # fmt: skip
 PLACES = {"attention": "layer3.0.bn2", "replacement": "layer3.0.conv2", "fusion": None}
 
 
@@ -44,7 +50,10 @@ def recorded(name: str, kept: dict[str, Recording]) -> Recording:
 
 
 @pytest.mark.filterwarnings("ignore::foveate.errors.FoveateWarning")
-@pytest.mark.parametrize("name", foveate.names())
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ONE_OF_A_KIND else pytest.param(name, marks=pytest.mark.slow) for name in foveate.names()],
+)
 def test_every_map_of_every_mechanism_is_drawn(name: str, kept: dict[str, Recording]) -> None:
     maps = recorded(name, kept)
     assert len(maps)
@@ -113,7 +122,7 @@ def test_a_matrix_shows_each_channel_that_takes_as_a_row() -> None:
     assert [cells.down, cells.across] == ["channels", "channels that it takes from"]
 
 
-@pytest.mark.parametrize("attention", ["cbam", "se"])
+@pytest.mark.parametrize("attention", ["cbam", pytest.param("se", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dimensions", [1, 3])
 def test_signals_and_volumes_are_drawn(dimensions: int, attention: str) -> None:
     conv, norm = getattr(nn, f"Conv{dimensions}d"), getattr(nn, f"BatchNorm{dimensions}d")

@@ -28,7 +28,15 @@ def several() -> list[Picture]:
     return [draw(gate(), PHOTO), draw(channels), draw(pairs, PHOTO), field(pairs, PHOTO), moving]
 
 
-@pytest.mark.parametrize("name", ["<b>&\"'</b>", "$x$ and $y$", "a\x00b\x1b", "layer\N{MULTIPLICATION SIGN}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<b>&\"'</b>",
+        pytest.param("$x$ and $y$", marks=pytest.mark.slow),
+        "a\x00b\x1b",
+        pytest.param("layer\N{MULTIPLICATION SIGN}", marks=pytest.mark.slow),
+    ],
+)
 def test_names_stand_in_a_picture_as_they_are(name: str) -> None:
     picture = draw(gate(name), PHOTO, prediction=name, label="<i>")
     root = parsed(picture.svg())
@@ -69,6 +77,7 @@ def test_ids_of_two_pictures_on_a_page_do_not_meet() -> None:
     assert not ids[0] & ids[1]
 
 
+@pytest.mark.slow
 def test_no_text_leaves_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.backends.backend_agg import RendererAgg
 

@@ -113,7 +113,7 @@ class Segments(nn.Module):
         return [{"boxes": box, "scores": one[1, 8:24, 4:20].mean()[None], "labels": torch.tensor([1])} for one in said]
 
 
-@pytest.mark.parametrize("boxes", [False, True])
+@pytest.mark.parametrize("boxes", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_masks_and_boxes_are_asked_too(boxes: bool) -> None:
     torch.manual_seed(0)
     model = foveate.attach(Segments(boxes=False), "cbam", at="body.1", start="paper", example=torch.randn(1, 3, 32, 32))

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from foveate.errors import FoveateError
-from foveate.explain.trust.effect import effect, paired
+from foveate.explain.trust.effect import Effect, effect, paired
 
 VALUES = [0.0, 1.0, 1.0, 0.5, 0.25, 1.0]
 
@@ -36,3 +36,12 @@ def test_what_is_no_number_is_refused():
         effect([float("nan")])
     with pytest.raises(FoveateError, match="do not pair"):
         paired([1.0], [])
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0, 0.0004, -0.0004])
+def test_zero_has_no_sign(zero: float) -> None:
+    assert Effect(zero, -0.0004, 0.02, 9).points() == "0.0 points (0.0 to +2.0)"
+
+
+def test_less_than_nothing_is_nothing() -> None:
+    assert str(Effect(-0.0, -0.5, 0.5, 9)) == "0 (-0.5 to 0.5)"

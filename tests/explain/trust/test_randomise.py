@@ -8,7 +8,7 @@ from torch import nn
 
 from foveate.errors import FoveateError, OptionError
 from foveate.explain.activation import class_activation
-from foveate.explain.trust.randomise import cascade
+from foveate.explain.trust.randomise import Cascade, Stage, cascade
 from foveate.explain.trust.similarity import rank_correlation, structural_similarity
 from tests.explain.trust.networks import attended, images
 
@@ -135,3 +135,8 @@ def test_similarities_are_those_of_other_libraries():
     assert structural_similarity(one[:2, :3], one[:2, :3]) == pytest.approx(1)
     with pytest.raises(FoveateError, match="cannot be compared"):
         rank_correlation(one, one[:3])
+
+
+def test_a_correlation_of_next_to_nothing_has_no_sign():
+    found = Cascade((Stage("first", 1.0, (-0.001,), (0.5,)),))
+    assert found.sentence().endswith("with all layers drawn anew its rank correlation with itself is 0.00")

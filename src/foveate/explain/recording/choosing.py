@@ -81,3 +81,7 @@ class Samples:
         first = self._passed[which]
         self._passed[which] += count
         return [number - first for number in self.numbers if first <= number < first + count]
+
+    def forget(self, which: Hashable, count: int) -> None:
+        """So many samples of a map did not pass after all."""
+        self._passed[which] -= count

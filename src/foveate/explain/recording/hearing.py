@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from foveate.attention import Map, Relation, maps_of
 from foveate.errors import FoveateError
+from foveate.explain.recording.passes import Runs
 from foveate.surgery.attached import Found, find_attention
 from foveate.surgery.attended import ATTENTION, HOST
 from foveate.surgery.foreign import Shown, listen
@@ -63,6 +64,7 @@ class Heard:
         like: Of what the attention was given the batch, the device and the type, and no elements.
         size: How many positions, or channels, it relates; ``None`` where it relates none.
         found: The attention that it belongs to.
+        runs: Of the network's passes, this one: it may still fail.
     """
 
     name: MapName
@@ -70,6 +72,12 @@ class Heard:
     like: Tensor
     size: tuple[int, ...] | None
     found: Found
+    runs: Runs
+
+    @property
+    def batch(self) -> int:
+        """How many samples pass."""
+        return len(self.value if isinstance(self.value, Tensor) else self.like)
 
 
 Hear = Callable[[Heard], Any]
@@ -78,29 +86,6 @@ Hear = Callable[[Heard], Any]
 def unseen(network: nn.Module) -> list[str]:
     """What attention a network has whose maps nobody knows how to see, in words."""
     return [f"{type(one.module).__name__} at '{one.place}'" for one in find_attention(network) if not _seen(one)]
-
-
-class Runs:
-    """Which of its runs a module is in: counted within one pass of the network, and always the first outside of one."""
-
-    def __init__(self) -> None:
-        self._inside = False
-        self._counts: dict[Hashable, int] = {}
-
-    def following(self, network: nn.Module) -> Iterator[Any]:
-        """The handles of hooks on the network."""
-        yield network.register_forward_pre_hook(lambda *_: self._begin(True), prepend=True)
-        yield network.register_forward_hook(lambda *_: self._begin(False), always_call=True)
-
-    def next(self, key: Hashable) -> int:
-        """The number of a run that begins, from 0."""
-        run = self._counts.get(key, 0) if self._inside else 0
-        self._counts[key] = run + 1
-        return run
-
-    def _begin(self, inside: bool) -> None:
-        self._inside = inside
-        self._counts.clear()
 
 
 @contextmanager
@@ -123,6 +108,7 @@ def hearing(network: nn.Module, hear: Hear, among: Sequence[Found] | None = None
         raise FoveateError(f"this network has attention ({what}), but how to see its maps is not known")
     runs = Runs()
     with ExitStack() as hooks:
+        hooks.callback(runs.close)
         for handle in runs.following(network):
             hooks.callback(handle.remove)
         for one in found:
@@ -162,7 +148,8 @@ class _Ear:
 
     def _told(self, step: str, axes: tuple[str, ...], value: Any, size: tuple[int, ...] | None) -> Any:
         key = (self.found.place, self.found.key, step)
-        return self.hear(Heard(MapName(*key, axes, self.runs.next(key)), value, self.like, size, self.found))
+        name = MapName(*key, axes, self.runs.next(key))
+        return self.hear(Heard(name, value, self.like, size, self.found, self.runs))
 
 
 def _points(found: Found) -> Iterator[tuple[str, Map]]:

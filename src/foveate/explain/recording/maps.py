@@ -140,7 +140,8 @@ class AttentionMap:
         if self._weighted is None:
             raise FoveateError(
                 f"no gradient reached the map at '{self.place}': record(model, gradients=True), outside of "
-                "torch.no_grad(), and then maps.differentiate(score) with a score that depends on the map"
+                "torch.no_grad() and with use_reentrant=False where there is checkpointing, and then "
+                "maps.differentiate(score) with a score that depends on the map"
             )
         return AttentionMap(
             self.place, self.attachment, self.step, self.axes, self._weighted, self.size, self.card, self.run

@@ -30,11 +30,13 @@ class Moments:
         return self._squares / max(self.count, 1)
 
     def add(self, values: Tensor) -> None:
-        """Go on by a batch.
+        """Go on by a batch; one of no inputs changes nothing.
 
         Raises:
             FoveateError: If its elements are not those of the batches before.
         """
+        if len(values) == 0:
+            return
         values = values.detach().cpu().double()
         if self.count and values.shape[1:] != self.mean.shape:
             raise FoveateError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,9 +19,15 @@ from foveate.explain.recording.hearing import Heard, MapName
 from foveate.explain.recording.keeping import kept_pairs, kept_values
 from foveate.explain.recording.maps import AttentionMap, weighted_values
 from foveate.explain.recording.pairs import Factors, Matrix, Pairs, Passes, WeightedFactors
+from foveate.explain.recording.passes import Runs
 from foveate.explain.recording.places import ByPlace
 from foveate.ops.recompute import recomputing
 from foveate.registry import Card
+from foveate.surgery.attached import Found
+from foveate.surgery.point import Side
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass
@@ -55,6 +63,16 @@ class Chunk:
         return Matrix(weighted_values(self.held.dense(), gradient))
 
 
+class _Change(NamedTuple):
+    """One attention module's effect on positions, by name."""
+
+    place: str
+    key: str
+    inside: str
+    side: Side
+    run: int
+
+
 class Recording(ByPlace[AttentionMap]):
     """What was recorded: a sequence of maps, in the order in which the network runs them.
 
@@ -64,7 +82,7 @@ class Recording(ByPlace[AttentionMap]):
     def __init__(self, samples: Samples | None = None, *, gradients: bool = False) -> None:
         self._samples, self._gradients = samples or Samples(None), gradients
         self._chunks: dict[MapName, list[Chunk]] = {}
-        self._emphases: dict[tuple[str, str, str, int], list[Tensor]] = {}
+        self._emphases: dict[_Change, list[Tensor]] = {}
 
     @property
     def by_name(self) -> Mapping[MapName, Any]:
@@ -77,14 +95,18 @@ class Recording(ByPlace[AttentionMap]):
 
         The natural logarithm of a position's share in the energy of the attention's output over its share in the
         energy of the input. Gates on channels have no map of positions; this shows what they do to positions. A place
-        that runs again in the same pass stands under its name and the number of the run: ``head (run 2)``.
+        that runs again in the same pass stands under its name and the number of the run: ``head (run 2)``. Where a
+        module has attention on several sides, those that are not its output say so: ``conv (input)``.
         """
+        sides = Counter(place for place, _ in {(name.place, name.side) for name in self._emphases})
         places: dict[str, Tensor] = {}
-        for (place, _, _, run), passes in self._emphases.items():
-            name = f"{place} (run {run + 1})" if run else place
-            # mechanisms at one place act in turn, so the logarithms of what each did add up
-            change = _joined(passes, place)
-            places[name] = places[name] + change if name in places else change
+        for name, passes in self._emphases.items():
+            told = [name.side] if name.side != "output" and sides[name.place] > 1 else []
+            told += [f"run {name.run + 1}"] if name.run else []
+            title = f"{name.place} ({', '.join(told)})" if told else name.place
+            # mechanisms that act there in turn: the logarithms of what each did add up
+            change = _joined(passes, title)
+            places[title] = places[title] + change if title in places else change
         return places
 
     def differentiate(self, score: Tensor, *, retain_graph: bool = False) -> None:
@@ -105,7 +127,8 @@ class Recording(ByPlace[AttentionMap]):
         if not any(trace.live is not None for trace in traces):
             raise FoveateError(
                 "there is no graph to go back along: record(model, gradients=True), and run the network outside of "
-                "torch.no_grad(); retain_graph=True keeps it for another score"
+                "torch.no_grad() and of checkpointing with use_reentrant=True (use_reentrant=False keeps the graph); "
+                "retain_graph=True keeps it for another score"
             )
         if not score.requires_grad or not ask(score, traces, retain_graph=retain_graph):
             raise FoveateError("this score depends on no map that was recorded: give one computed by the network")
@@ -130,8 +153,10 @@ class Recording(ByPlace[AttentionMap]):
     def hear(self, heard: Heard) -> Any:
         """Keep what passes a map; with gradients, say what acts in its place to be followed."""
         value, again = heard.value, recomputing()  # by gradient checkpointing: then it was heard before
-        batch = len(value if isinstance(value, Tensor) else heard.like)
+        batch = heard.batch
         rows = None if again else self._samples.rows(heard.name, batch)
+        if not again:
+            heard.runs.unless_returned(partial(self._samples.forget, heard.name, batch))
         if rows == []:
             return None
         acting, traces = self._followed(heard, rows)
@@ -143,6 +168,7 @@ class Recording(ByPlace[AttentionMap]):
             else:
                 held = kept_pairs(heard, rows, before)
             chunks.append(Chunk(held, heard.size, heard.found.card, traces))
+            heard.runs.unless_returned(partial(_take_back, self._chunks, heard.name, chunks[-1]))
         return acting
 
     def _followed(self, heard: Heard, rows: list[int] | None) -> tuple[Any, list[Trace]]:
@@ -155,14 +181,25 @@ class Recording(ByPlace[AttentionMap]):
         traces.append(Trace(rows))
         return traces[0].follow(heard.value), traces
 
-    def hear_emphasis(self, place: str, key: str, inside: str, run: int, change: Tensor) -> None:
+    def hear_emphasis(self, found: Found, runs: Runs, change: Tensor) -> None:
         """Keep what an attention did to the positions of one pass."""
         if recomputing():
             return
-        which = (place, key, inside, run)
+        own = (found.place, found.key, found.inside, found.side)
+        which = _Change(*own, runs.next(("emphasis", *own)))
         rows = self._samples.rows(which, len(change))
+        runs.unless_returned(partial(self._samples.forget, which, len(change)))
         if rows != []:
-            self._emphases.setdefault(which, []).append(kept_values(change, rows))
+            kept = kept_values(change, rows)
+            self._emphases.setdefault(which, []).append(kept)
+            runs.unless_returned(partial(_take_back, self._emphases, which, kept))
+
+
+def _take_back(kept: dict[K, list[T]], name: K, last: T) -> None:
+    """Of what is kept by name, one thing, and the name with it where it has no other."""
+    kept[name] = [one for one in kept[name] if one is not last]
+    if not kept[name]:
+        del kept[name]
 
 
 def _rows(x: Tensor, size: tuple[int, ...] | None) -> Float[Tensor, "b k positions"]:

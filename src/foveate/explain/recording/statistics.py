@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,12 +64,16 @@ class _Tally:
         self.moments = Moments()
         self.low = self.high = torch.empty(0)
 
-    def add(self, values: Tensor) -> None:
-        first = self.moments.count == 0
-        self.moments.add(values)
+    def after(self, values: Tensor) -> _Tally:
+        """The same, gone on by a batch; this one stays as it is, for the pass may fail."""
+        after = copy(self)
+        after.moments = copy(self.moments)
+        after.moments.add(values)
         low, high = values.double().aminmax(dim=0)
-        self.low = low if first else torch.minimum(self.low, low)
-        self.high = high if first else torch.maximum(self.high, high)
+        first = self.moments.count == 0
+        after.low = low if first else torch.minimum(self.low, low)
+        after.high = high if first else torch.maximum(self.high, high)
+        return after
 
 
 class Statistics(ByPlace[MapStatistics]):
@@ -110,8 +116,10 @@ class Statistics(ByPlace[MapStatistics]):
         if recomputing():
             return
         value = heard.value
-        rows = self._samples.rows(heard.name, len(value if isinstance(value, Tensor) else heard.like))
-        if rows == []:
+        batch = heard.batch
+        rows = self._samples.rows(heard.name, batch)
+        heard.runs.unless_returned(partial(self._samples.forget, heard.name, batch))
+        if rows == [] or batch == 0:
             return
         if heard.size is not None:
             given = kept_pairs(heard, rows).received() * math.prod(heard.size)
@@ -119,4 +127,13 @@ class Statistics(ByPlace[MapStatistics]):
         else:
             assert isinstance(value, Tensor)  # noqa: S101 (what does not relate is a tensor)
             values = kept_values(value, rows)
-        self._tallies.setdefault(heard.name, _Tally(heard)).add(values)
+        before = self._tallies.get(heard.name)
+        self._tallies[heard.name] = after = (before or _Tally(heard)).after(values)
+        heard.runs.unless_returned(lambda: self._take_back(heard.name, after, before))
+
+    def _take_back(self, name: MapName, last: _Tally, before: _Tally | None) -> None:
+        if self._tallies.get(name) is last:
+            if before is None:
+                del self._tallies[name]
+            else:
+                self._tallies[name] = before

@@ -48,7 +48,8 @@ class Effect:
             >>> Effect(0.001, -0.004, 0.006, 50).points()
             '+0.1 points (-0.4 to +0.6)'
         """
-        return f"{100 * self.mean:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        mean, low, high = (_signed(100 * value) for value in (self.mean, self.low, self.high))
+        return f"{mean} points ({low} to {high})"
 
     def __str__(self) -> str:
         """As it is.
@@ -57,7 +58,7 @@ class Effect:
             >>> print(Effect(-0.11, -0.16, -0.06, 16))
             -0.11 (-0.16 to -0.06)
         """
-        return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
+        return f"{self.mean:z.3g} ({self.low:z.3g} to {self.high:z.3g})"
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain values, ready for JSON, which has no infinity."""
@@ -106,6 +107,12 @@ def paired(values: Sequence[float], others: Sequence[float], *, most: float = 1.
     if len(values) != len(others):
         raise FoveateError(f"{len(values)} values and {len(others)} do not pair")
     return effect([value - other for value, other in zip(values, others, strict=True)], most=most, together=together)
+
+
+def _signed(value: float) -> str:
+    """With its sign, in tenths; what rounds to zero has none."""
+    told = f"{value:+z.1f}"
+    return told.removeprefix("+") if float(told) == 0 else told
 
 
 def _quantile(degrees: int, miss: float) -> float:

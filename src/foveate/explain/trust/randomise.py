@@ -80,7 +80,7 @@ class Cascade:
                 f"with all layers drawn anew, or before, {what} is the same everywhere: whether it shows what the "
                 "network learned cannot be told"
             )
-        told = f"its rank correlation with itself is {last.correlation:.2f}"
+        told = f"its rank correlation with itself is {last.correlation:z.2f}"
         if self.passed:
             return f"{what} depends on what the network learned: with all layers drawn anew {told}"
         return (

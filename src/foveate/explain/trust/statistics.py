@@ -97,7 +97,12 @@ def gate_statistics(network: nn.Module, batches: Iterable[Any]) -> list[GateStat
         ['layer1.0.bn2 (squeeze_excite)', 'layer2.0.bn2 (squeeze_excite)', 'layer3.0.bn2 (squeeze_excite)']
     """
     found: dict[MapName, _Tally] = {}
-    with at_rest(network) as quiet, hearing(quiet, lambda heard: found.setdefault(heard.name, _Tally()).add(heard)):
+
+    def hear(heard: Heard) -> None:
+        if heard.batch:
+            found.setdefault(heard.name, _Tally()).add(heard)
+
+    with at_rest(network) as quiet, hearing(quiet, hear):
         for batch in batches:
             quiet(batch[0] if isinstance(batch, tuple | list) and isinstance(batch[0], Tensor) else batch)
     if not found:
