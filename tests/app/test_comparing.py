@@ -82,6 +82,16 @@ def test_the_same_in_a_shell():
     assert said == "foveate compare --attention se,cbam:reduction=8 --seeds 2 --epochs 1 --train-samples 64"
 
 
+def test_what_a_stopped_comparison_leaves_behind_is_in_its_folder(child, tmp_path):
+    child(SLOW.replace("asked['attention'][0]", "__import__('tempfile').mkdtemp()"))
+    one = Comparison(Request(("se",)), tmp_path / "results")
+    wait_for(lambda: one.progress.under_way)
+    one.stop()
+    [said] = one.progress.under_way.values()
+    left = Path(said.partition(",")[0])
+    assert left.is_dir() and left.is_relative_to(tmp_path / "results")
+
+
 def test_one_each_few_at_once_and_stopping_ends_everything(child, tmp_path):
     child(SLOW)
     all_, made = Comparisons(most=2), []

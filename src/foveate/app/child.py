@@ -41,15 +41,6 @@ class Told:
         """How many runs there are."""
         self.say("begin", runs=runs, finished=finished)
 
-    def run(self, arm: str, seed: int, epochs: int) -> None:
-        """Nothing: its start is told."""
-
-    def epoch(self, epoch: int, accuracy: float) -> None:
-        """Nothing: it is told with the run."""
-
-    def finished(self) -> None:
-        """Nothing: its end is told."""
-
     def start(self, key: str, label: str) -> None:
         """A run begins."""
         self.say("start", key=key, label=label)

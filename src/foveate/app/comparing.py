@@ -125,6 +125,8 @@ class Comparison:
 
     def __init__(self, request: Request, folder: Path, seconds: float = SECONDS) -> None:
         self.request, self.progress = request, Progress()
+        temporary = folder / "temporary"  # what a killed process leaves behind goes with the folder
+        temporary.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "foveate.app.child"],
             stdin=subprocess.PIPE,
@@ -132,6 +134,7 @@ class Comparison:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
+            env={**os.environ, "TMPDIR": str(temporary), "TMP": str(temporary), "TEMP": str(temporary)},
         )
         asked = {
             "attention": request.attention,
