@@ -13,8 +13,8 @@ from torch import Tensor
 
 from foveate.errors import FoveateError
 from foveate.explain import scores
-from foveate.explain.album.seen import Seen, Thing, Truth, mask_at
-from foveate.explain.scores import Score
+from foveate.explain.album.seen import Seen, Thing, Truth, mask_at, marked
+from foveate.explain.scores import IGNORED, Score
 
 TOP = 5
 SURE = 0.5  # a box is spoken of from this score on
@@ -45,15 +45,22 @@ class Kind(ABC):
         measure: What that is called.
         own: What it is called where the network's own answers stand for the truth.
         truth: What has to be given for it to be known.
+        gives: What the network answers with.
+
+    Args:
+        classes: Names of the classes.
+        outputs: How many classes there are; as many as names, if ``None``, and 0 where nobody knows.
     """
 
     judged: ClassVar[Judged]
     measure: ClassVar[str]
     own: ClassVar[str]
     truth: ClassVar[str]
+    gives: ClassVar[str]
 
-    def __init__(self, classes: Sequence[str] = ()) -> None:
+    def __init__(self, classes: Sequence[str] = (), outputs: int | None = None) -> None:
         self.classes = tuple(classes)
+        self.outputs = len(self.classes) if outputs is None else outputs
 
     def name(self, number: int) -> str:
         """A class in words.
@@ -63,6 +70,32 @@ class Kind(ABC):
             ('cat', 'class 3')
         """
         return self.classes[number] if number < len(self.classes) else f"class {number}"
+
+    def check(self, seen: Sequence[Seen]) -> None:
+        """Refuse what a person says of images, where it is no answer to this kind of question.
+
+        Raises:
+            FoveateError: If it is of another kind, or of a class that the network does not have.
+        """
+        for one in seen:
+            if one.truth is None:
+                continue
+            given = _given(one.truth)
+            if given != self.truth:
+                raise FoveateError(
+                    f"the labels have {given} for '{one.name}', and this network answers with {self.gives}: it takes "
+                    f"{self.truth}"
+                )
+            highest = max(self.numbers(one.truth), default=0)
+            if self.outputs and highest >= self.outputs:
+                raise FoveateError(
+                    f"the labels have class {highest} for '{one.name}', and the network's {self.outputs} classes end at "
+                    f"{self.outputs - 1}"
+                )
+
+    @abstractmethod
+    def numbers(self, truth: Truth) -> list[int]:
+        """The classes that a person speaks of."""
 
     @abstractmethod
     def told(self, answer: Any) -> dict[str, Any]:
@@ -104,13 +137,18 @@ class Classes(Kind):
     measure = "accuracy"
     own = "agreement with its own answers"
     truth = "a label"
+    gives = "classes"
+
+    def numbers(self, truth: Truth) -> list[int]:
+        """The class."""
+        return [cast("int", truth)]
 
     def told(self, answer: Tensor) -> dict[str, Any]:
         """The most probable classes.
 
         Example:
             >>> Classes(["cat", "dog"]).told(torch.tensor([0.0, 0.0]))["probabilities"]
-            {'cat': 0.5, 'dog': 0.5}
+            [('cat', 0.5), ('dog', 0.5)]
         """
         shares = answer.float().softmax(0)
         ranked: list[int] = shares.argsort(descending=True, stable=True)[:TOP].tolist()
@@ -118,7 +156,7 @@ class Classes(Kind):
         return {
             "class": self.name(best),
             "probability": float(shares[best]),
-            "probabilities": {self.name(number): float(shares[number]) for number in ranked},
+            "probabilities": [(self.name(number), float(shares[number])) for number in ranked],
         }
 
     def sentence(self, answer: Tensor) -> str:
@@ -136,7 +174,7 @@ class Classes(Kind):
 
     def chance(self) -> float:
         """One of the classes."""
-        return 1 / len(self.classes) if self.classes else 0.0
+        return 1 / self.outputs if self.outputs else 0.0
 
     def true_words(self, truth: Truth) -> str:
         """The class's name."""
@@ -154,6 +192,20 @@ class Masks(Kind):
     measure = "Dice"
     own = "Dice with its own masks"
     truth = "a mask"
+    gives = "masks"
+
+    def name(self, number: int) -> str:
+        """A class in words; one name alone is that of what is marked.
+
+        Example:
+            >>> Masks(["cell"]).name(1), Masks(["ground", "cell"]).name(1)
+            ('cell', 'cell')
+        """
+        return super().name(number) if len(self.classes) != 1 else ("nothing", *self.classes)[number]
+
+    def numbers(self, truth: Truth) -> list[int]:
+        """The classes of all pixels that have one."""
+        return [number for number in cast("Tensor", truth).unique().tolist() if number != IGNORED]
 
     def found(self, answer: Tensor) -> Tensor:
         """The class of each pixel; of one map, 1 where it is above zero."""
@@ -190,12 +242,11 @@ class Masks(Kind):
     def target(self, truth: Truth, answer: Tensor) -> Tensor | None:
         """The mask, at the answer's size."""
         mask = mask_at(cast("Tensor", truth), (answer.shape[1], answer.shape[2])).long()
-        return mask if bool((mask > 0).any()) else None
+        return mask if bool(marked(mask).any()) else None
 
     def true_words(self, truth: Truth) -> str:
         """The classes that are marked."""
-        numbers = [int(number) for number in cast("Tensor", truth).unique() if number > 0]
-        return ", ".join(self.name(number) for number in numbers) or "nothing"
+        return ", ".join(self.name(number) for number in self.numbers(truth) if number > 0) or "nothing"
 
     def right(self, answer: Tensor, truth: Truth) -> None:
         """A mask is more or less right: see the measure."""
@@ -221,6 +272,11 @@ class Things(Kind):
     measure = "the mean score of the marked boxes"
     own = "the mean score of the boxes it finds"
     truth = "boxes"
+    gives = "boxes"
+
+    def numbers(self, truth: Truth) -> list[int]:
+        """The classes of the things."""
+        return [thing.label for thing in cast("tuple[Thing, ...]", truth)]
 
     def found(self, answer: Mapping[str, Tensor]) -> list[tuple[Thing, float]]:
         """What is found with a score of at least :data:`SURE`, the surest first."""
@@ -269,7 +325,7 @@ def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:
     """Which kind of answer a network gives, by what it gave for one image.
 
     Raises:
-        FoveateError: If it is none of them.
+        FoveateError: If it is none of them, or one number: that is sure of the only class there is.
 
     Example:
         >>> type(kind_of(torch.zeros(10))).__name__
@@ -277,10 +333,14 @@ def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:
     """
     if isinstance(answer, Mapping) and {"boxes", "scores", "labels"} <= set(answer):
         return Things(classes)
+    if isinstance(answer, Tensor) and answer.shape == (1,):
+        raise FoveateError(
+            "for one image this network answers one number: an album takes one for each class, of two at least"
+        )
     if isinstance(answer, Tensor) and answer.ndim == 1:
-        return Classes(classes)
+        return Classes(classes, len(answer))
     if isinstance(answer, Tensor) and answer.ndim == 3:
-        return Masks(classes)
+        return Masks(classes, max(2, len(answer)))  # one map tells two apart: it, and the rest
     shape = f"a tensor of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
     raise FoveateError(
         f"for one image this network answers {shape}: an album can tell a number for each class, a map for each class, "
@@ -288,9 +348,30 @@ def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:
     )
 
 
+def finite(answer: Any) -> bool:
+    """Whether an answer is of numbers that can be compared.
+
+    Example:
+        >>> finite(torch.tensor([0.0, float("nan")])), finite({"boxes": torch.zeros(0, 4)})
+        (False, True)
+    """
+    parts = answer.values() if isinstance(answer, Mapping) else [answer]
+    return all(bool(part.isfinite().all()) for part in parts if isinstance(part, Tensor))
+
+
 def targets(kind: Kind, seen: Sequence[Seen], said: Sequence[Any], *, known: bool) -> list[Any | None]:
-    """What is asked about each image: what a person says, or what the network says itself."""
+    """What is asked about each image: what a person says, or what the network says itself; nothing without an answer."""
     return [
-        kind.target(one.truth, answer) if known and one.truth is not None else kind.own_target(answer)
+        None
+        if not finite(answer)
+        else kind.target(one.truth, answer)
+        if known and one.truth is not None
+        else kind.own_target(answer)
         for one, answer in zip(seen, said, strict=True)
     ]
+
+
+def _given(truth: Truth) -> str:
+    if isinstance(truth, Tensor):
+        return Masks.truth
+    return Things.truth if isinstance(truth, tuple) else Classes.truth

@@ -5,20 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from foveate.data.decode import UnusableImageError, decode_ids
-from foveate.data.report import shown
+from foveate.data.report import enumerated, shown
 from foveate.errors import DataError, nearest
 from foveate.explain.album.seen import Thing, Truth
 
 LARGEST = 2**26  # bytes of a table of labels
-IGNORED = 255  # in masks: pixels that belong to no class
 
 
 class Labels:
@@ -26,9 +26,13 @@ class Labels:
 
     Args:
         classes: What the network tells apart, as it numbers them.
-        table: By a file's name, or by its path: a class by name or number, or things in boxes.
+        table: By a file's path, or by its bare name where no other is called so: a class by name or number, or things
+            in boxes.
         masks: A folder of masks that are called like the images.
         folders: Whether the folder that an image is in names its class.
+
+    Raises:
+        DataError: If the table says two different things of one file.
     """
 
     def __init__(
@@ -39,7 +43,8 @@ class Labels:
         *,
         folders: bool = False,
     ) -> None:
-        self.classes, self.table, self.masks, self.folders = tuple(classes), table, masks, folders
+        self.classes, self.masks, self.folders = tuple(classes), masks, folders
+        self.table = None if table is None else _by_path(table.items())
 
     @classmethod
     def read(cls, path: Path | None, classes: Sequence[str]) -> Labels:
@@ -54,6 +59,66 @@ class Labels:
             return cls(classes, masks=path)
         return cls(classes, read_table(path))
 
+    def pair(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Make sure that each label is of one image.
+
+        Args:
+            names: The paths of all images that were found, as for :meth:`truth`.
+
+        Returns:
+            What a person should know of labels without an image, as sentences.
+
+        Raises:
+            DataError: If a label could be of several images, or none is of any.
+        """
+        if self.table is None and self.masks is None:
+            return ()
+        keys = {name: self._key(name) for name in names}
+        self._check_one_each(names, keys)
+        if not any(keys.values()):
+            there = (
+                "no mask there"
+                if self.table is None
+                else f"the first label is of '{shown(next(iter(self.table), ''))}', and none"
+            )
+            raise DataError(
+                f"none of the labels is of a picture that was found: {there} is called like one of them, such as "
+                f"'{shown(names[0])}'"
+            )
+        if self.table is None:
+            return ()
+        lost = len(self.table.keys() - set(keys.values()))
+        return (f"{lost:,} of the {len(self.table):,} labels are of no picture that was found.",) if lost else ()
+
+    def _check_one_each(self, names: Sequence[str], keys: Mapping[str, str | None]) -> None:
+        alike = Counter(PurePosixPath(name).name for name in set(names))
+        users: dict[str, list[str]] = {}
+        for name in names:  # one that is there twice, in two folders that were given, counts as two
+            key = keys[name]
+            if key is not None:
+                users.setdefault(key, []).append(name)
+        for key, several in users.items():
+            bare = key not in names and "/" not in key
+            if len(several) == 1 and not (bare and self.table is not None and alike[key] > 1):
+                continue
+            if len(several) == 1:
+                several = sorted(name for name in set(names) if PurePosixPath(name).name == key)
+            what = "the mask" if self.table is None else "the label of"
+            raise DataError(
+                f"{what} '{shown(key)}' could be that of {enumerated(several)}: name "
+                f"{'masks' if self.table is None else 'labels'} by the pictures' paths within the folder that is given"
+            )
+
+    def _key(self, name: str) -> str | None:
+        """By what a label finds an image: its path or its bare name in a table, or the path of a mask."""
+        plain = PurePosixPath(name)
+        if self.table is not None:
+            return next((key for key in (name, plain.name) if key in self.table), None)
+        if self.masks is None:
+            return None
+        others = (plain.with_suffix(".png"), f"{plain.stem}.png", plain.name)
+        return next((str(one) for one in others if (self.masks / one).is_file()), None)
+
     def truth(self, name: str, folder: str) -> Truth | None:
         """What is known of one image; ``None`` where nothing is.
 
@@ -64,12 +129,12 @@ class Labels:
         Raises:
             DataError: If what is said of it cannot be.
         """
-        if self.masks is not None:
-            return self._mask(name)
+        key = self._key(name)
         if self.table is not None:
-            said = self.table.get(name, self.table.get(Path(name).name))
-            return None if said is None else self._said(said, name)
-        return self.classes.index(folder) if self.folders and folder in self.classes else None
+            return None if key is None else self._said(self.table[key], name)
+        if self.masks is not None:
+            return None if key is None else _mask(self.masks / key)
+        return self._number(folder, name) if self.folders and folder in self.classes else None
 
     def _said(self, said: Any, name: str) -> Truth:
         if isinstance(said, Mapping):
@@ -94,30 +159,36 @@ class Labels:
     def _number(self, said: Any, name: str) -> int:
         """A class by name, or by its number."""
         text = str(said).strip()
-        if text in self.classes:
-            return self.classes.index(text)
+        numbers = [number for number, one in enumerate(self.classes) if one == text]
+        if len(numbers) > 1:
+            raise DataError(
+                f"several classes are called '{shown(text)}', which the labels say of '{shown(name)}': write the "
+                f"number, {' or '.join(map(str, numbers))}"
+            )
+        if numbers:
+            return numbers[0]
         if text.isascii() and text.isdigit() and (not self.classes or int(text) < len(self.classes)):
             return int(text)
         known = nearest(text, self.classes) if self.classes else "the network's classes have no names, only numbers"
         raise DataError(f"the labels say '{shown(text)}' of '{shown(name)}', which is no class of the network; {known}")
 
-    def _mask(self, name: str) -> Tensor | None:
-        assert self.masks is not None  # noqa: S101
-        plain = Path(name)
-        for path in (self.masks / plain.with_suffix(".png"), self.masks / f"{plain.stem}.png", self.masks / plain.name):
-            if path.is_file():
-                try:
-                    mask = decode_ids(path).long()
-                except UnusableImageError as error:
-                    raise DataError(f"the mask '{shown(str(path))}' {error}") from error
-                mask[mask == IGNORED] = 0
-                if self.classes and int(mask.max()) >= len(self.classes):
-                    raise DataError(
-                        f"the mask '{shown(str(path))}' has the number {int(mask.max())}, and the network's classes "
-                        f"end at {len(self.classes) - 1}"
-                    )
-                return mask
-        return None
+
+def _mask(path: Path) -> Tensor:
+    try:
+        return decode_ids(path).long()
+    except UnusableImageError as error:
+        raise DataError(f"the mask '{shown(str(path))}' {error}") from error
+
+
+def _by_path(rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A table by the paths of files, however these are written: ``./a.png`` is ``a.png``."""
+    table: dict[str, Any] = {}
+    for name, said in rows:
+        path = str(PurePosixPath(name))
+        if path in table and table[path] != said:
+            raise DataError(f"the labels say two different things of '{shown(path)}'")
+        table[path] = said
+    return table
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -171,4 +242,4 @@ def _from_csv(text: str, where: str, comma: str) -> dict[str, Any]:
         raise DataError(f"'{where}' has no class in line {wrong}: write a file and its class, as a.jpg,cat")
     if rows and rows[0][0].strip().lower() in ("file", "filename", "image", "name", "path"):
         rows = rows[1:]
-    return {row[0].strip(): row[1].strip() for row in rows}
+    return _by_path((row[0].strip(), row[1].strip()) for row in rows)
