@@ -91,7 +91,7 @@ def test_numbers_of_an_answer_are_the_networks_own(album):
     with torch.no_grad():
         shares = network()(images()[0].given[None]).softmax(1)[0]
     probabilities = album.as_dict()["images"][0]["said"]["probabilities"]
-    assert probabilities == pytest.approx({"cat": float(shares[0]), "dog": float(shares[1])})
+    assert dict(probabilities) == pytest.approx({"cat": float(shares[0]), "dog": float(shares[1])})
 
 
 @pytest.mark.parametrize("attention", ["cbam", "psanet"])

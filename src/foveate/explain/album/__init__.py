@@ -1,7 +1,7 @@
 """An album: pictures of what a network's attention does on some images, and how far they can be trusted.
 
 `seen` is an image as a network is given it; `files`, `labels` and `prepare` make them of files; `subject` is a network
-to look at; `about` what it is; `answers` what it says; `sheets` what is shown of an image; `trusting` and `cost` the
+to look at; `about` what it is; `kind` and `answers` what it says; `sheets` what is shown of an image; `trusting` and `cost` the
 numbers; `album` puts all of it together and `page` makes one HTML file of it.
 """
 

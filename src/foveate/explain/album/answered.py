@@ -10,7 +10,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from foveate.explain.album.answers import Kind, Masks, Things
+from foveate.explain.album.answers import Masks, Things
+from foveate.explain.album.kind import Kind
 from foveate.explain.album.seen import Seen, Thing, mask_at
 from foveate.explain.pictures import Picture
 from foveate.explain.pictures.page import LINE, Area, below, tile_width, tiles
@@ -105,7 +106,7 @@ def answered(one: Seen, answer: Any, kind: Kind) -> Picture:
         >>> answered(Seen("a.png", image, image.float()), torch.zeros(2), Classes(["cat", "dog"])).title
         'a.png'
     """
-    words = said(kind.sentence(answer), None if one.truth is None else kind.true_words(one.truth))
+    words = said(kind.says(answer), None if one.truth is None else kind.true_words(one.truth))
     caption = "What the network was given: the picture, cut and resized as it takes it."
     if isinstance(kind, Things):
         found = kind.found(answer)

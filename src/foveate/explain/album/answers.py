@@ -1,133 +1,22 @@
-"""What networks answer, in words and numbers, and how each kind of answer is measured."""
+"""The kinds of answers that networks give: classes, masks and boxes, in words and numbers."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from foveate.errors import FoveateError
 from foveate.explain import scores
-from foveate.explain.album.seen import Seen, Thing, Truth, mask_at, marked
-from foveate.explain.scores import IGNORED, Score
+from foveate.explain.album.kind import BOXES, LABEL, MASK, Judged, Kind, finite
+from foveate.explain.album.seen import Seen, Thing, Truth, marked, mask_at
+from foveate.explain.scores import IGNORED
 
 TOP = 5
 SURE = 0.5  # a box is spoken of from this score on
-
-
-@dataclass(frozen=True)
-class Judged:
-    """By which scores maps are judged.
-
-    Attributes:
-        score: What the curves of deletion and insertion read.
-        evidence: What Grad-CAM takes the gradient of.
-        metric: What ablation compares.
-        single: What one picture of Grad-CAM takes the gradient of.
-    """
-
-    score: Score
-    evidence: Score
-    metric: Score
-    single: Score
-
-
-class Kind(ABC):
-    """A kind of answer: what it says, and by which scores maps are judged.
-
-    Attributes:
-        judged: These scores.
-        measure: What that is called.
-        own: What it is called where the network's own answers stand for the truth.
-        truth: What has to be given for it to be known.
-        gives: What the network answers with.
-
-    Args:
-        classes: Names of the classes.
-        outputs: How many classes there are; as many as names, if ``None``, and 0 where nobody knows.
-    """
-
-    judged: ClassVar[Judged]
-    measure: ClassVar[str]
-    own: ClassVar[str]
-    truth: ClassVar[str]
-    gives: ClassVar[str]
-
-    def __init__(self, classes: Sequence[str] = (), outputs: int | None = None) -> None:
-        self.classes = tuple(classes)
-        self.outputs = len(self.classes) if outputs is None else outputs
-
-    def name(self, number: int) -> str:
-        """A class in words.
-
-        Example:
-            >>> Classes(["cat"]).name(0), Classes().name(3)
-            ('cat', 'class 3')
-        """
-        return self.classes[number] if number < len(self.classes) else f"class {number}"
-
-    def check(self, seen: Sequence[Seen]) -> None:
-        """Refuse what a person says of images, where it is no answer to this kind of question.
-
-        Raises:
-            FoveateError: If it is of another kind, or of a class that the network does not have.
-        """
-        for one in seen:
-            if one.truth is None:
-                continue
-            given = _given(one.truth)
-            if given != self.truth:
-                raise FoveateError(
-                    f"the labels have {given} for '{one.name}', and this network answers with {self.gives}: it takes "
-                    f"{self.truth}"
-                )
-            highest = max(self.numbers(one.truth), default=0)
-            if self.outputs and highest >= self.outputs:
-                raise FoveateError(
-                    f"the labels have class {highest} for '{one.name}', and the network's {self.outputs} classes end at "
-                    f"{self.outputs - 1}"
-                )
-
-    @abstractmethod
-    def numbers(self, truth: Truth) -> list[int]:
-        """The classes that a person speaks of."""
-
-    @abstractmethod
-    def told(self, answer: Any) -> dict[str, Any]:
-        """What the network says of one image, ready for JSON."""
-
-    @abstractmethod
-    def sentence(self, answer: Any) -> str:
-        """The same, short."""
-
-    @abstractmethod
-    def own_target(self, answer: Any) -> Any | None:
-        """What the network itself says, as the scores take it; ``None`` where it says nothing that could be watched."""
-
-    @abstractmethod
-    def target(self, truth: Truth, answer: Any) -> Any | None:
-        """What a person says, as the scores take it; ``None`` where nothing is on the image."""
-
-    def first(self, target: Any) -> Any:
-        """What one picture asks about: of several things the surest."""
-        return target
-
-    def chance(self) -> float:
-        """What a network that knows nothing reaches."""
-        return 0.0
-
-    @abstractmethod
-    def true_words(self, truth: Truth) -> str:
-        """What a person says, in words."""
-
-    @abstractmethod
-    def right(self, answer: Any, truth: Truth) -> bool | None:
-        """Whether the network says the same; ``None`` where that is no question of yes or no."""
 
 
 class Classes(Kind):
@@ -136,7 +25,7 @@ class Classes(Kind):
     judged = Judged(scores.class_probability, scores.class_logit, scores.correct, scores.class_logit)
     measure = "accuracy"
     own = "agreement with its own answers"
-    truth = "a label"
+    truth = LABEL
     gives = "classes"
 
     def numbers(self, truth: Truth) -> list[int]:
@@ -191,7 +80,7 @@ class Masks(Kind):
     judged = Judged(scores.dice, scores.mask_logit, scores.dice, scores.mask_logit)
     measure = "Dice"
     own = "Dice with its own masks"
-    truth = "a mask"
+    truth = MASK
     gives = "masks"
 
     def name(self, number: int) -> str:
@@ -201,7 +90,8 @@ class Masks(Kind):
             >>> Masks(["cell"]).name(1), Masks(["ground", "cell"]).name(1)
             ('cell', 'cell')
         """
-        return super().name(number) if len(self.classes) != 1 else ("nothing", *self.classes)[number]
+        alone = len(self.classes) == 1 and number < 2
+        return ("nothing", *self.classes)[number] if alone else super().name(number)
 
     def numbers(self, truth: Truth) -> list[int]:
         """The classes of all pixels that have one."""
@@ -271,7 +161,7 @@ class Things(Kind):
     judged = Judged(things_score, things_score, things_score, scores.box_score)
     measure = "the mean score of the marked boxes"
     own = "the mean score of the boxes it finds"
-    truth = "boxes"
+    truth = BOXES
     gives = "boxes"
 
     def numbers(self, truth: Truth) -> list[int]:
@@ -348,19 +238,8 @@ def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:
     )
 
 
-def finite(answer: Any) -> bool:
-    """Whether an answer is of numbers that can be compared.
-
-    Example:
-        >>> finite(torch.tensor([0.0, float("nan")])), finite({"boxes": torch.zeros(0, 4)})
-        (False, True)
-    """
-    parts = answer.values() if isinstance(answer, Mapping) else [answer]
-    return all(bool(part.isfinite().all()) for part in parts if isinstance(part, Tensor))
-
-
 def targets(kind: Kind, seen: Sequence[Seen], said: Sequence[Any], *, known: bool) -> list[Any | None]:
-    """What is asked about each image: what a person says, or what the network says itself; nothing without an answer."""
+    """What is asked about each image: what a person says, or what the network says itself; of no answer nothing."""
     return [
         None
         if not finite(answer)
@@ -369,9 +248,3 @@ def targets(kind: Kind, seen: Sequence[Seen], said: Sequence[Any], *, known: boo
         else kind.own_target(answer)
         for one, answer in zip(seen, said, strict=True)
     ]
-
-
-def _given(truth: Truth) -> str:
-    if isinstance(truth, Tensor):
-        return Masks.truth
-    return Things.truth if isinstance(truth, tuple) else Classes.truth

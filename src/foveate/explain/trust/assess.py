@@ -14,6 +14,7 @@ from foveate.explain.activation import class_activation
 from foveate.explain.at_rest import at_rest
 from foveate.explain.heat import heat
 from foveate.explain.record import record
+from foveate.explain.recording.hearing import unseen
 from foveate.explain.scores import Score, as_many, class_logit, class_probability, correct
 from foveate.explain.trust.ablation import Ablation, ablate
 from foveate.explain.trust.faithful import Faithful, faithful
@@ -38,7 +39,8 @@ class Assessment:
     """What was found of one network.
 
     Attributes:
-        maps: The heat maps that were measured, by name: ``"attention"``, where there is any, and ``"Grad-CAM"``.
+        maps: The heat maps that were measured, by name: ``"attention"``, where there is any
+            whose maps can be seen, and ``"Grad-CAM"``.
         faithful: Whether the answer hangs on what they mark.
         pointing: Whether they mark what a person marked, where regions were given.
         cascades: By map, whether they show what was learned.
@@ -126,7 +128,8 @@ def assess(
     batches = [
         (images[at : at + batch_size], targets[at : at + batch_size]) for at in range(0, len(images), batch_size)
     ]
-    has_attention = any(True for _ in find_attention(unwrapped(network)))
+    own = unwrapped(network)
+    has_attention = len(unseen(own)) < len(list(find_attention(own)))  # whose maps can be seen
 
     def attention(model: nn.Module, some: Tensor) -> Tensor:
         with at_rest(model) as quiet, record(quiet) as maps:

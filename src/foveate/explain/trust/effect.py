@@ -48,7 +48,8 @@ class Effect:
             >>> Effect(0.001, -0.004, 0.006, 50).points()
             '+0.1 points (-0.4 to +0.6)'
         """
-        return f"{100 * self.mean:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        mean, low, high = (fixed(100 * value, 1, sign="+") for value in (self.mean, self.low, self.high))
+        return f"{mean} points ({low} to {high})"
 
     def __str__(self) -> str:
         """As it is.
@@ -62,6 +63,17 @@ class Effect:
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain values, ready for JSON, which has no infinity."""
         return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+
+def fixed(value: float, digits: int, *, sign: str = "-") -> str:
+    """A number with so many digits; nothing has no sign.
+
+    Example:
+        >>> fixed(-0.004, 2), fixed(0.04, 1, sign="+"), fixed(0.4, 1, sign="+"), fixed(-0.4, 1)
+        ('0.00', '0.0', '+0.4', '-0.4')
+    """
+    told = f"{value:{sign}.{digits}f}"
+    return told if float(told) else f"{0:.{digits}f}"
 
 
 def effect(values: Sequence[float], *, most: float = 1.0, together: int = 1) -> Effect:
