@@ -23,14 +23,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import FoveateError, OptionError
 
 Score = Callable[[Any, Any], Tensor]
 Detection = Mapping[str, Tensor]
 # what counts as having found a box, as in VOC
 OVERLAP = 0.5
-# in masks: pixels of no class, which are no part of a score
-IGNORED = 255
 
 
 def answers(network: nn.Module, images: Float[Tensor, "b c *size"]) -> list[Any]:
@@ -103,7 +102,7 @@ def dice(answer: Float[Tensor, "classes h w"], target: Bool[Tensor, "h w"] | Int
     """
     _check_mask(answer, target)
     found = (answer[0] > 0).long() if len(answer) == 1 else answer.argmax(0)
-    known = target != IGNORED
+    known = target != IGNORE
     found, there = found[known], target[known].long()
     kinds = there[there > 0].unique()
     if len(kinds) == 0:
@@ -126,7 +125,7 @@ def mask_logit(
         tensor(3.)
     """
     _check_mask(answer, target)
-    marked = (target > 0) & (target != IGNORED)
+    marked = (target > 0) & (target != IGNORE)
     if not bool(marked.any()):
         raise FoveateError("nothing is marked in this mask: there is no evidence to look for")
     if len(answer) == 1:

@@ -126,6 +126,7 @@ def test_a_network_without_attention_has_grad_cam_alone():
     assert "not asked for" in found.trust.missing[-1]
 
 
+@pytest.mark.slow
 def test_without_labels_the_page_says_what_they_are_missing_for():
     found = look(network(), Images(images(3, truth=False), 1, 3), origin=ORIGIN, examples=2, steps=2, cost=False)
     assert found.trust.missing[0].startswith("No image has a label: whether the answers are right is not known")
@@ -135,7 +136,8 @@ def test_without_labels_the_page_says_what_they_are_missing_for():
     assert "no label was given" in found.html()
 
 
-def test_built_in_attention_costs_what_its_modules_have():
+def test_built_in_attention_costs_what_its_modules_have(monkeypatch):
+    monkeypatch.setattr("foveate.explain.album.cost.ROUNDS", 2)  # nothing here is about time
     from timm.layers import SEModule
 
     model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), SEModule(16), nn.AdaptiveAvgPool2d(1), nn.Flatten())

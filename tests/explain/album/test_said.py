@@ -71,7 +71,8 @@ def test_attention_that_changes_nothing_beside_attention_built_in():
     assert "random weights" not in caution
 
 
-def test_the_cost_of_both_kinds_of_attention_is_that_of_the_attached():
+def test_the_cost_of_both_kinds_of_attention_is_that_of_the_attached(monkeypatch):
+    monkeypatch.setattr("foveate.explain.album.cost.ROUNDS", 2)  # nothing here is about time
     from timm.layers import SEModule
 
     model = classifier(SEModule(8), nn.Conv2d(8, 8, 1))

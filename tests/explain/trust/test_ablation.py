@@ -50,7 +50,7 @@ def test_a_gate_that_is_a_constant_is_called_one_when_there_are_enough_images():
     assert set(found.together.values) == {1.0}
     assert found.together.verdict == "a learned constant"
     # the rule of three: 1 - 0.05 ** (1 / 300) = 0.0099
-    assert "changes accuracy by +0.0 points (-1.0 to +1.0), less than 1 point" in found.sentences()[0]
+    assert "changes accuracy by 0.0 points (-1.0 to +1.0), less than 1 point" in found.sentences()[0]
     few = ablate(network, batches[:5], each=False)
     assert few.together.verdict == "undecided"
     assert "is undecided on 20 images" in few.sentences()[0]

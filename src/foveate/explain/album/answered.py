@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.explain.album.answers import Masks, Things
 from foveate.explain.album.kind import Kind
 from foveate.explain.album.seen import Seen, Thing, mask_at
@@ -17,7 +18,6 @@ from foveate.explain.pictures import Picture
 from foveate.explain.pictures.page import LINE, Area, below, tile_width, tiles
 from foveate.explain.pictures.panels import Pixels, fitted
 from foveate.explain.pictures.picture import said
-from foveate.explain.scores import IGNORED
 
 # Okabe and Ito's, told apart by colour-blind people; by class from 1, and again after seven
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
@@ -33,7 +33,7 @@ def colour(label: int) -> str:
         >>> colour(1), colour(8) == colour(1)
         ('#e69f00', True)
     """
-    return OPEN if label == IGNORED else COLOURS[(label - 1) % len(COLOURS)]
+    return OPEN if label == IGNORE else COLOURS[(label - 1) % len(COLOURS)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def _masked(one: Seen, found: Tensor, kind: Kind) -> Any:
     if isinstance(one.truth, Tensor):
         sides.append(_plain(one, width, "marked by a person", painted(one.pixels, one.truth)))
         there += one.truth.unique().tolist()
-    names = {IGNORED: "no class: left out of the numbers"}
+    names = {IGNORE: "no class: left out of the numbers"}
     rows = [(colour(number), names.get(number, kind.name(number))) for number in sorted(set(there)) if number > 0]
     return below(tiles(sides, len(sides)), tiles([Legend(tuple(rows))], 1) if rows else ())
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import FoveateError
 from foveate.explain import scores
 from foveate.explain.album.kind import BOXES, LABEL, MASK, Judged, Kind, finite
 from foveate.explain.album.seen import Seen, Thing, Truth, marked, mask_at
-from foveate.explain.scores import IGNORED
 
 TOP = 5
 SURE = 0.5  # a box is spoken of from this score on
@@ -95,7 +95,7 @@ class Masks(Kind):
 
     def numbers(self, truth: Truth) -> list[int]:
         """The classes of all pixels that have one."""
-        return [number for number in cast("Tensor", truth).unique().tolist() if number != IGNORED]
+        return [number for number in cast("Tensor", truth).unique().tolist() if number != IGNORE]
 
     def found(self, answer: Tensor) -> Tensor:
         """The class of each pixel; of one map, 1 where it is above zero."""

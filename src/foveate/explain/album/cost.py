@@ -68,8 +68,8 @@ network without it takes, measured side by side.'
         return [
             f"One image takes {median:.2f} ms (95 % of passes within {p95:.2f} ms); {what} {told}.",
             f"{whose} has {own:,} of {whole:,} parameters, does {self.macs[0]:,} of {self.macs[1]:,} "
-            f"multiply-accumulates and moves {self.bytes[0] / 1e6:.2f} of {self.bytes[1] / 1e6:.2f} MB. Elementwise work is no "
-            f"multiply-accumulate: the bytes and the time tell it.{left}",
+            f"multiply-accumulates and moves {self.bytes[0] / 1e6:.2f} of {self.bytes[1] / 1e6:.2f} MB. Elementwise "
+            f"work is no multiply-accumulate: the bytes and the time tell it.{left}",
             f"Measured here and now: {self.conditions['cpu']}, {self.conditions['threads']} threads, "
             f"{self.conditions['dtype']}, one image, the median of {ROUNDS} rounds.",
         ]

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import DataError
 from foveate.explain.album.seen import Seen, Thing, Truth, mask_at
-from foveate.explain.scores import IGNORED
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -88,7 +88,7 @@ class Frame:
         framed = F.pad(rgb(_resized(pixels, inner)), beyond)
         if isinstance(truth, Tensor):
             _check_shape(name, truth, (height, width))
-            truth = F.pad(mask_at(truth, inner), beyond, value=IGNORED)
+            truth = F.pad(mask_at(truth, inner), beyond, value=IGNORE)
         if isinstance(truth, tuple):
             truth = _moved(truth, (0, 0), (inner[1] / width, inner[0] / height), inner)
         return Seen(name, framed, self.normalise(framed[None])[0], truth)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import check_at_least
 from foveate.explain.focus import inside_boxes
-from foveate.explain.scores import IGNORED
 
 T = TypeVar("T")
 MEMORY = 2**29  # bytes of the images of an album, as the network is given them
@@ -136,7 +136,7 @@ def marked(mask: Int[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
         >>> marked(torch.tensor([[0, 1, 255]]))
         tensor([[False,  True, False]])
     """
-    return (mask > 0) & (mask != IGNORED)
+    return (mask > 0) & (mask != IGNORE)
 
 
 def mask_at(mask: Int[Tensor, "_ _"], size: tuple[int, int]) -> Int[Tensor, "h w"]:

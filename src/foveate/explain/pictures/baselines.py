@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import OptionError
 from foveate.explain.activation import class_activation, target_layer
 from foveate.explain.at_rest import at_rest
@@ -22,7 +23,7 @@ from foveate.explain.pictures.picture import SHARPNESS, Picture, said
 from foveate.explain.pictures.positions import range_of
 from foveate.explain.pictures.telling import constant, joined
 from foveate.explain.record import record
-from foveate.explain.scores import IGNORED, Score, answers, class_logit
+from foveate.explain.scores import Score, answers, class_logit
 from foveate.explain.trust.similarity import rank_correlation
 
 NAMES = {
@@ -134,7 +135,7 @@ def _shown(image: Image, target: Any, columns: int) -> list[Panel]:
     pixels = fitted(image, SHARPNESS * width, SHARPNESS * height)
     frame = ()
     if isinstance(target, Tensor) and target.ndim == 2:
-        pixels = overlay(pixels, ((target > 0) & (target != IGNORED)).float(), alpha=0.5, scale=Scale(0.0, 1.0))
+        pixels = overlay(pixels, ((target > 0) & (target != IGNORE)).float(), alpha=0.5, scale=Scale(0.0, 1.0))
     elif isinstance(target, tuple):
         box, _ = target
         across, down = image.shape[2], image.shape[1]
