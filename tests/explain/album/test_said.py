@@ -211,3 +211,12 @@ class TestFree:
     def test_names_that_are_no_text_are_written(self, tmp_path):
         found = replace(looked(hosts.build("foveate/resnet8", classes=2).eval(), 0), command="look k\udcf6ter.png")
         assert "k\\udcf6ter.png" in found.write(tmp_path / "out").read_text(encoding="utf-8")
+
+
+def test_attention_on_kernels_alone_is_ablated_all_the_same():
+    from timm.layers import SelectiveKernel
+
+    found = looked(classifier(SelectiveKernel(8, 8)), 0, 1, examples=1, steps=2)
+    assert found.place is None
+    assert set(found.trust.found.maps) == {"Grad-CAM"}
+    assert found.trust.found.ablation is not None

@@ -62,6 +62,7 @@ class Kind(ABC):
         """A class in words.
 
         Example:
+            >>> from foveate.explain.album.answers import Classes
             >>> Classes(["cat"]).name(0), Classes().name(3)
             ('cat', 'class 3')
         """
@@ -134,6 +135,7 @@ def finite(answer: Any) -> bool:
     """Whether an answer is of numbers that can be compared.
 
     Example:
+        >>> import torch
         >>> finite(torch.tensor([0.0, float("nan")])), finite({"boxes": torch.zeros(0, 4)})
         (False, True)
     """
