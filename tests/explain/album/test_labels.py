@@ -36,6 +36,18 @@ def test_a_bare_name_of_two_pictures_is_refused(folder, measured):
         looked(folder, Labels(CLASSES, {"0.png": "cat"}), measured)
 
 
+def test_a_bare_name_is_refused_where_one_of_two_has_a_label_of_its_own(folder):
+    with pytest.raises(DataError, match=r"'0\.png'.*cat/0\.png, dog/0\.png"):
+        looked(folder, Labels(CLASSES, {"0.png": "cat", "dog/0.png": "dog"}))
+
+
+def test_a_path_of_one_picture_is_no_bare_name_of_another(folder):
+    Image.new("RGB", (12, 10)).save(folder / "0.png")
+    found = looked(folder, Labels(CLASSES, {"0.png": "cat", "dog/0.png": "dog"}))
+    assert truths(found) == {"0.png": 0, "cat/0.png": None, "cat/1.png": None, "dog/0.png": 1}
+    assert found.notes == ()
+
+
 def test_a_mask_of_two_pictures_is_refused(folder):
     (folder.parent / "masks").mkdir(exist_ok=True)
     Image.new("L", (12, 10)).save(folder.parent / "masks" / "0.png")

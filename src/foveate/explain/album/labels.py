@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -45,6 +44,7 @@ class Labels:
     ) -> None:
         self.classes, self.masks, self.folders = tuple(classes), masks, folders
         self.table = None if table is None else _by_path(table.items())
+        self._claimed: set[str] = set()
 
     @classmethod
     def read(cls, path: Path | None, classes: Sequence[str]) -> Labels:
@@ -73,8 +73,10 @@ class Labels:
         """
         if self.table is None and self.masks is None:
             return ()
+        # a label that is of an image by its path is of no other by its bare name
+        self._claimed = {key for name in names for key in self._keys(name)[0] if self._there(key)}
         keys = {name: self._key(name) for name in names}
-        self._check_one_each(names, keys)
+        self._check_one_each(names, set(keys.values()))
         if not any(keys.values()):
             there = (
                 "no mask there"
@@ -90,34 +92,40 @@ class Labels:
         lost = len(self.table.keys() - set(keys.values()))
         return (f"{lost:,} of the {len(self.table):,} labels are of no picture that was found.",) if lost else ()
 
-    def _check_one_each(self, names: Sequence[str], keys: Mapping[str, str | None]) -> None:
-        alike = Counter(PurePosixPath(name).name for name in set(names))
-        users: dict[str, list[str]] = {}
-        for name in names:  # one that is there twice, in two folders that were given, counts as two
-            key = keys[name]
-            if key is not None:
-                users.setdefault(key, []).append(name)
-        for key, several in users.items():
-            bare = key not in names and "/" not in key
-            if len(several) == 1 and not (bare and self.table is not None and alike[key] > 1):
-                continue
-            if len(several) == 1:
-                several = sorted(name for name in set(names) if PurePosixPath(name).name == key)
-            what = "the mask" if self.table is None else "the label of"
-            raise DataError(
-                f"{what} '{shown(key)}' could be that of {enumerated(several)}: name "
-                f"{'masks' if self.table is None else 'labels'} by the pictures' paths within the folder that is given"
-            )
+    def _check_one_each(self, names: Sequence[str], used: set[str | None]) -> None:
+        """Refuse a label that two images could take: also where one of them has another label of its own."""
+        takers: dict[str, list[str]] = {}
+        for name in names:
+            exact, bare = self._keys(name)
+            for key in dict.fromkeys([*exact, *(one for one in bare if one not in self._claimed)]):
+                if key in used:
+                    takers.setdefault(key, []).append(name)
+        for key, several in takers.items():
+            if len(several) > 1:
+                what = "the mask" if self.table is None else "the label of"
+                raise DataError(
+                    f"{what} '{shown(key)}' could be that of {enumerated(map(shown, several))}: name "
+                    f"{'masks' if self.table is None else 'labels'} by the pictures' paths within the folder that is given"
+                )
 
     def _key(self, name: str) -> str | None:
-        """By what a label finds an image: its path or its bare name in a table, or the path of a mask."""
+        """By what a label finds an image: in a table its path or its bare name, of a mask the path."""
+        exact, bare = self._keys(name)
+        found = next(filter(self._there, exact), None)
+        if found is not None:
+            return found
+        return next((key for key in bare if self._there(key) and key not in self._claimed), None)
+
+    def _keys(self, name: str) -> tuple[list[str], list[str]]:
         plain = PurePosixPath(name)
-        if self.table is not None:
-            return next((key for key in (name, plain.name) if key in self.table), None)
         if self.masks is None:
-            return None
-        others = (plain.with_suffix(".png"), f"{plain.stem}.png", plain.name)
-        return next((str(one) for one in others if (self.masks / one).is_file()), None)
+            return [name], [plain.name]
+        return [str(plain.with_suffix(".png"))], [f"{plain.stem}.png", plain.name]
+
+    def _there(self, key: str) -> bool:
+        if self.masks is not None:
+            return (self.masks / key).is_file()
+        return self.table is not None and key in self.table
 
     def truth(self, name: str, folder: str) -> Truth | None:
         """What is known of one image; ``None`` where nothing is.
