@@ -102,10 +102,10 @@ class Labels:
                     takers.setdefault(key, []).append(name)
         for key, several in takers.items():
             if len(several) > 1:
-                what = "the mask" if self.table is None else "the label of"
+                what, which = ("the mask", "masks") if self.table is None else ("the label of", "labels")
                 raise DataError(
-                    f"{what} '{shown(key)}' could be that of {enumerated(map(shown, several))}: name "
-                    f"{'masks' if self.table is None else 'labels'} by the pictures' paths within the folder that is given"
+                    f"{what} '{shown(key)}' could be that of {enumerated(map(shown, several))}: name {which} "
+                    "by the pictures' paths within the folder that is given"
                 )
 
     def _key(self, name: str) -> str | None:
