@@ -1,8 +1,11 @@
 """`foveate look` as a person and as a script meet it."""
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,9 @@ from PIL import Image
 
 from foveate import attach, hosts
 from foveate.cli import main
-from foveate.train.album import samples_of, sizes_of, trained
+from foveate.cli.looking import _command, _of_run, look
+from foveate.explain.album import Frame
+from foveate.train.album import _padded, samples_of, sizes_of, trained
 from foveate.train.assembly import Assembly, save_model
 
 CLOTHES = (
@@ -114,6 +119,7 @@ def test_fresh_attention_in_a_trained_host_is_warned_of_first(run, photos, tmp_p
         (["--checkpoint", "x", "--attention", "se", "--at", "conv"], "--attention, --at would"),
         (["--checkpoint", "x", "--labels", "x.csv"], "--labels goes with pictures"),
         (["--checkpoint", "x", "--pictures", "gif"], "svg or png"),
+        (["--checkpoint", "x", "--measured", "0"], "--measured must be a whole number of at least 1"),
         (["nowhere.png", "--host", "foveate/resnet8"], "there is no picture or folder 'nowhere.png'"),
         (["nowhere.png", "--host", "torch/resnet8"], "there are no hosts from 'torch'"),
         (["nowhere.png", "--host", "foveate/resnet8", "--weights", "nowhere.pt"], "there is no file 'nowhere.pt'"),
@@ -135,12 +141,44 @@ def test_weights_say_how_many_classes_there_are(tmp_path):
     assert network(torch.zeros(1, 1, 64, 64)).shape == (1, 4)
 
 
+@pytest.mark.slow
 def test_a_detector_sees_whole_pictures_in_one_frame(photos, tmp_path):
     Image.new("RGB", (60, 20)).save(photos / "dog" / "3.png")
     assert sorted(sizes_of([photos])) == [(20, 60), (30, 40), (30, 40)]
     subject, _ = trained(saved(tmp_path / "run", "detection"), sizes_of([photos]))
     assert subject.prepare.size == (30, 60)
     assert subject.classes[:2] == ("nothing", "T-shirt/top")
+
+
+def test_the_command_on_the_page_makes_the_same_album_again():
+    usual = {name: one.default for name, one in signature(look).parameters.items()}
+    assert usual["measured"] >= 299  # below, no classifier's attention can be called a constant
+    words = {**usual, "images": [Path("a b"), Path("k\udcf6ter")], "host": "timm/lcnet_050", "measured": 64, "most": 2}
+    told = _command(words)
+    told.encode()  # text, whatever the name of a file is
+    assert shlex.split(told)[2:] == [
+        "a b", "k\\xf6ter", "--host", "timm/lcnet_050", "--shown", "2", "--measured", "64",
+    ]  # fmt: skip
+    assert _command({**usual, "checkpoint": Path("run")}) == "foveate look --checkpoint run"
+
+
+def test_a_folder_that_is_called_like_a_class_says_nothing_of_masks(tmp_path):
+    (tmp_path / "Bag").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "Bag" / "a.png")
+    checkpoint = saved(tmp_path / "run", "segmentation")
+    _, images = _of_run(checkpoint, [tmp_path / "Bag"], None, None, {"most": 1, "measured": 1})
+    assert images.seen[0].truth is None
+
+
+def test_what_a_detector_adds_is_said_where_it_can_be_seen():
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    detector = torch.nn.Module()
+    detector.transform = GeneralizedRCNNTransform(64, 96, [0.0] * 3, [1.0] * 3)  # adds up to multiples of 32
+    [note] = _padded(detector, Frame((64, 72), torch.clone))
+    assert "adds 25% of nothing" in note  # 72 becomes 96
+    assert _padded(detector, Frame((64, 96), torch.clone)) == ()
+    assert _padded(detector, Frame((64, 95), torch.clone)) == ()  # a hundredth is not seen
 
 
 @pytest.mark.slow

@@ -72,7 +72,9 @@ def test_a_place_without_attention_is_refused(places: Any, words: str) -> None:
 
 @pytest.mark.parametrize("spec", ["cbam", "psanet", "danet_channel"])
 def test_samples_by_number_over_all_passes(spec: str) -> None:
-    model, x = attended(spec), images(10)
+    # a relation is made dense for the samples that were kept: with other batches kernels round otherwise, and what was
+    # computed in double precision is at most one step of single precision apart
+    model, x = attended(spec).double(), images(10).double()
     with torch.no_grad(), foveate.record(model) as every:
         for batch in x.split(4):
             model(batch)
@@ -81,7 +83,7 @@ def test_samples_by_number_over_all_passes(spec: str) -> None:
             model(batch)
     assert len(some) == len(every)
     for whole, few in zip(every, some, strict=True):
-        assert torch.equal(few.values, whole.values[[0, 7, 9]])
+        torch.testing.assert_close(few.values, whole.values[[0, 7, 9]], rtol=2**-23, atol=0)
     for place, change in some.emphasis.items():
         assert torch.equal(change, every.emphasis[place][[0, 7, 9]])
 

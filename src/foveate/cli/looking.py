@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveate.cli.words import WHERE, Json, console, print_json
-from foveate.errors import OptionError
+from foveate.data.report import shown
+from foveate.errors import OptionError, check_at_least
 
 if TYPE_CHECKING:
     from foveate.explain.album import Album, Images, Subject
@@ -38,7 +40,7 @@ def look(
     data: Annotated[Path | None, typer.Option(help="Other samples than the run's, read as in training.")] = None,
     place: Annotated[str | None, typer.Option(help="The place to show large and measure; else what does most.")] = None,
     most: Annotated[int, typer.Option("--shown", help="How many pictures are shown.")] = 8,
-    measured: Annotated[int, typer.Option(help="How many are measured, those shown among them.")] = 64,
+    measured: Annotated[int, typer.Option(help="How many are measured, those shown among them.")] = 320,
     examples: Annotated[int, typer.Option(help="How many of them for what is slow; 0 for no such numbers.")] = 8,
     pictures: Annotated[str | None, typer.Option(help="Every picture as a file, too: `svg` or `png`.")] = None,
     out: Annotated[Path, typer.Option(help="Where the album goes.")] = Path("foveate-look"),
@@ -69,6 +71,8 @@ def look(
         raise OptionError("give pictures or --data, not both")
     if labels is not None and not images:
         raise OptionError("--labels goes with pictures: the samples of a run have labels of their own")
+    for option, value, least in (("--shown", most, 1), ("--measured", measured, 1), ("--examples", examples, 0)):
+        check_at_least(option, value, least)
     check_free(out, pictures, overwrite=overwrite)
     told = console(stderr=True)
     with told.status("reading") as status:
@@ -112,8 +116,11 @@ def _of_run(
 
     if not images:
         return samples_of(checkpoint, data, **counts)
-    subject, _ = trained(checkpoint, sizes_of(images))
-    return subject, read(images, subject.prepare, Labels.read(labels, subject.classes), **counts)
+    subject, assembly = trained(checkpoint, sizes_of(images))
+    # the folder that a picture is in names a class, and nothing of masks or boxes
+    named = labels is not None or assembly.work == "classification"
+    known = Labels.read(labels, subject.classes) if named else Labels(subject.classes)
+    return subject, read(images, subject.prepare, known, **counts)
 
 
 def _of_host(
@@ -142,20 +149,22 @@ def _tell(album: Album, page: Path) -> None:
     for caution in album.about.cautions:
         line(f"caution: {caution}")
     line(album.rule)
+    for note in album.notes:
+        line(note)
     for left in album.left:
         line(f"left out: {left}")
     for sentence in (*album.trust.sentences(), *album.trust.missing):
         line(f"- {sentence}")
-    line(f"\nalbum: {page}")
+    line(f"\nalbum: {shown(str(page))}")
 
 
 def _command(given: dict[str, Any]) -> str:
     """The command as it could be written again, without what is as usual."""
-    usual = {"weights": "none", "most": 8, "measured": 320, "examples": 8, "out": Path("foveate-look")}
+    usual = signature(look).parameters
     words = ["foveate", "look", *(str(path) for path in given["images"] or [])]
     for name in ("checkpoint", "host", "weights", "attention", "at", "start", "classes", "labels", "data", "place",
                  "most", "measured", "examples", "pictures", "out"):  # fmt: skip
         value = given[name]
-        if value is not None and value != usual.get(name):
+        if value is not None and value != usual[name].default:
             words += [f"--{'shown' if name == 'most' else name}", str(value)]
-    return shlex.join(words)
+    return shlex.join(map(shown, words))

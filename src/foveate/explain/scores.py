@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import FoveateError, OptionError
 
 Score = Callable[[Any, Any], Tensor]
@@ -92,7 +93,8 @@ def correct(answer: Float[Tensor, " classes"], target: int) -> Float[Tensor, ""]
 def dice(answer: Float[Tensor, "classes h w"], target: Bool[Tensor, "h w"] | Int[Tensor, "h w"]) -> Float[Tensor, ""]:
     """The mean Dice coefficient of the classes in a mask, 0 aside; of one map, that of what is above zero.
 
-    Where the mask has none of them, 1 if the answer has none either, otherwise 0.
+    Where the mask has none of them, 1 if the answer has none either, otherwise 0. Pixels that are 255 in the mask
+    belong to no class, and are left out.
 
     Example:
         >>> dice(torch.tensor([[[2.0, 2.0, -2.0]]]), torch.tensor([[True, False, False]]))
@@ -100,7 +102,8 @@ def dice(answer: Float[Tensor, "classes h w"], target: Bool[Tensor, "h w"] | Int
     """
     _check_mask(answer, target)
     found = (answer[0] > 0).long() if len(answer) == 1 else answer.argmax(0)
-    there = target.long()
+    known = target != IGNORE
+    found, there = found[known], target[known].long()
     kinds = there[there > 0].unique()
     if len(kinds) == 0:
         return (found == 0).all().float()
@@ -112,7 +115,7 @@ def dice(answer: Float[Tensor, "classes h w"], target: Bool[Tensor, "h w"] | Int
 def mask_logit(
     answer: Float[Tensor, "classes h w"], target: Bool[Tensor, "h w"] | Int[Tensor, "h w"]
 ) -> Float[Tensor, ""]:
-    """The mean, over the pixels of a mask's classes, 0 aside, of what stands for their class before the softmax.
+    """The mean, over the pixels of a mask's classes but 0 and 255, of what stands for their class before the softmax.
 
     Raises:
         FoveateError: If the mask has no such pixel.
@@ -122,7 +125,7 @@ def mask_logit(
         tensor(3.)
     """
     _check_mask(answer, target)
-    marked = target > 0
+    marked = (target > 0) & (target != IGNORE)
     if not bool(marked.any()):
         raise FoveateError("nothing is marked in this mask: there is no evidence to look for")
     if len(answer) == 1:

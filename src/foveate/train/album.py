@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from foveate.data.boxes.detection import Boxes
 from foveate.data.decode import UnusableImageError, stored_frame
-from foveate.errors import DataError, OptionError
-from foveate.explain.album import Frame, Images, Labels, Origin, Prepare, Square, Subject, Thing, Truth
+from foveate.errors import DataError, OptionError, check_at_least
+from foveate.explain.album import Frame, Images, Origin, Prepare, Square, Subject, Thing, Truth
 from foveate.explain.album.files import arranged, find
 from foveate.explain.album.seen import affordable, evenly
 from foveate.train.assembly import Assembly, described, load_model
 from foveate.train.pixels import Normalise
 
 LONGEST = 1333  # side of what a detector is given, in pixels
-IGNORED = 255
 VISIBLE = 0.02  # of a side
 NOTHING = "nothing"  # what detectors call 0
 
@@ -79,6 +78,7 @@ def samples_of(
     Raises:
         DataError: If the samples cannot be read, or are of other classes.
     """
+    check_at_least("measured", measured, 1)
     assembly = described(checkpoint)
     plan = _json(Path(checkpoint) / "run.json")
     place = plan.get("data") if data is None else data
@@ -141,7 +141,7 @@ def _truth(target: Any) -> Truth:
             if not crowd
         )
     if isinstance(target, Tensor) and target.ndim == 2:
-        return torch.where(target == IGNORED, 0, target.long())
+        return target.long()
     return int(target)
 
 
@@ -174,4 +174,4 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-__all__ = ["Labels", "samples_of", "sizes_of", "trained"]
+__all__ = ["samples_of", "sizes_of", "trained"]

@@ -42,6 +42,11 @@ def album():
     return look(network(), arranged(images(), 1, there=3), origin=ORIGIN, classes=("cat", "dog"), examples=2, steps=2)
 
 
+@pytest.fixture(scope="module")
+def page(album):
+    return album.html()
+
+
 class Loads(HTMLParser):
     """Everything that a page would ask a network for."""
 
@@ -59,8 +64,7 @@ class Loads(HTMLParser):
         ]
 
 
-def test_a_page_needs_nothing_else(album):
-    page = album.html()
+def test_a_page_needs_nothing_else(page):
     loads = Loads()
     loads.feed(page)
     assert (loads.asked, loads.scripts) == ([], 0)
@@ -70,8 +74,8 @@ def test_a_page_needs_nothing_else(album):
     assert len(ids) == len(set(ids))
 
 
-def test_an_album_says_which_network_where_and_how_far_to_trust_it(album):
-    page, told = album.html(), album.as_dict()
+def test_an_album_says_which_network_where_and_how_far_to_trust_it(album, page):
+    told = album.as_dict()
     assert "made in a test" in page
     assert "Convolutional Block Attention Module (attached by foveate, hybrid) at layer3.0.bn2" in page
     assert told["network"]["mechanisms"][0]["places"] == ["layer3.0.bn2"]
@@ -91,7 +95,7 @@ def test_numbers_of_an_answer_are_the_networks_own(album):
     with torch.no_grad():
         shares = network()(images()[0].given[None]).softmax(1)[0]
     probabilities = album.as_dict()["images"][0]["said"]["probabilities"]
-    assert probabilities == pytest.approx({"cat": float(shares[0]), "dog": float(shares[1])})
+    assert dict(probabilities) == pytest.approx({"cat": float(shares[0]), "dog": float(shares[1])})
 
 
 @pytest.mark.parametrize("attention", ["cbam", "psanet"])
@@ -126,6 +130,7 @@ def test_a_network_without_attention_has_grad_cam_alone():
     assert "not asked for" in found.trust.missing[-1]
 
 
+@pytest.mark.slow
 def test_without_labels_the_page_says_what_they_are_missing_for():
     found = look(network(), Images(images(3, truth=False), 1, 3), origin=ORIGIN, examples=2, steps=2, cost=False)
     assert found.trust.missing[0].startswith("No image has a label: whether the answers are right is not known")
@@ -135,7 +140,9 @@ def test_without_labels_the_page_says_what_they_are_missing_for():
     assert "no label was given" in found.html()
 
 
-def test_built_in_attention_costs_what_its_modules_have():
+@pytest.mark.slow
+def test_built_in_attention_costs_what_its_modules_have(monkeypatch):
+    monkeypatch.setattr("foveate.explain.album.cost.ROUNDS", 2)  # nothing here is about time
     from timm.layers import SEModule
 
     model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), SEModule(16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -150,9 +157,10 @@ def test_built_in_attention_costs_what_its_modules_have():
     assert "modules run by themselves" in cost.sentences()[0]
 
 
-def test_an_album_is_written_whole_and_over_nothing(album, tmp_path):
-    page = album.write(tmp_path / "out", pictures="svg")
-    assert page.read_text(encoding="utf-8") == album.html()
+def test_an_album_is_written_whole_and_over_nothing(album, page, tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.explain.album.page.page", lambda _: page)  # drawn once
+    written = album.write(tmp_path / "out", pictures="svg")
+    assert written.read_text(encoding="utf-8") == page
     told = json.loads((tmp_path / "out" / "album.json").read_text(encoding="utf-8"))
     written = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
     assert set(told["pictures"]) == written
@@ -167,7 +175,8 @@ def test_an_album_is_written_whole_and_over_nothing(album, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_list_of_pictures_from_outside_takes_nothing_away(album, tmp_path):
+def test_a_list_of_pictures_from_outside_takes_nothing_away(album, tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.explain.album.page.page", lambda _: "")  # nothing here is about the page
     (tmp_path / "precious.png").write_bytes(b"kept")
     (tmp_path / "pictures").mkdir()  # else no path leads through it
     (tmp_path / "album.json").write_text(json.dumps({"pictures": ["../precious.png", 3, "/etc/passwd"]}))

@@ -141,6 +141,13 @@ def test_masks_and_boxes_are_asked_too(boxes: bool) -> None:
     assert picture.svg()
 
 
+def test_a_class_that_is_asked_about_has_its_name() -> None:
+    names = [f"name {number}" for number in range(10)]
+    picture = beside(network(), PHOTO, 3, inputs=torch.randn(1, 3, 32, 32), methods=["gradcam"], classes=names)
+    assert "what speaks for name 3 in the output of" in picture.caption
+    assert "predicted: name " in picture.answer
+
+
 def test_without_attention_there_is_nothing_to_stand_beside() -> None:
     plain = hosts.build("foveate/resnet8", classes=10)
     with pytest.raises(FoveateError, match="no attention"):

@@ -1,8 +1,8 @@
 """An album: pictures of what a network's attention does on some images, and how far they can be trusted.
 
 `seen` is an image as a network is given it; `files`, `labels` and `prepare` make them of files; `subject` is a network
-to look at; `about` what it is; `answers` what it says; `sheets` what is shown of an image; `trusting` and `cost` the
-numbers; `album` puts all of it together and `page` makes one HTML file of it.
+to look at; `about` what it is; `kind` and `answers` what it says; `sheets` what is shown of an image; `trusting` and
+`cost` the numbers; `album` puts all of it together and `page` makes one HTML file of it.
 """
 
 from foveate.explain.album.about import About, Origin

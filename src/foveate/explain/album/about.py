@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveate.data.report import enumerated
 from foveate.errors import OptionError
 from foveate.explain.album.seen import Seen
+from foveate.explain.recording.hearing import unseen
 from foveate.explain.scores import answers
 from foveate.registry import Card, get, parse
 from foveate.surgery import attached, disable, status
@@ -89,6 +91,7 @@ class About:
         origin: Where it is from.
         parameters: How many it has.
         mechanisms: Its attention.
+        visible: Whether the maps of any of it can be recorded.
         identity: Whether all attached attention leaves every answer as it is, bit for bit, as measured on the images.
         cautions: What has to be said first, as sentences.
     """
@@ -96,6 +99,7 @@ class About:
     origin: Origin
     parameters: int
     mechanisms: tuple[Mechanism, ...]
+    visible: bool
     identity: bool
     cautions: tuple[str, ...]
 
@@ -114,12 +118,14 @@ def about(network: nn.Module, origin: Origin, seen: Sequence[Seen]) -> About:
     """
     mechanisms = tuple(_mechanisms(network))
     identity = _is_identity(network, seen)
+    hidden = unseen(network)
     return About(
         origin,
         sum(parameter.numel() for parameter in network.parameters()),
         mechanisms,
+        len(attached(network)) > len(hidden),
         identity,
-        tuple(_cautions(origin, mechanisms, identity)),
+        (*_cautions(origin, mechanisms, identity), *_hidden(hidden)),
     )
 
 
@@ -162,8 +168,8 @@ def _kind(card: Card | None, options: str) -> str:
 
 
 def _is_identity(network: nn.Module, seen: Sequence[Seen]) -> bool:
-    """Whether every answer is the same with attached attention at rest; attention built in cannot be put to rest."""
-    if not status(network).attachments or any(not one.attachment for one in attached(network)):
+    """Whether every answer is the same with attached attention at rest; what is built in acts in both cases."""
+    if not status(network).attachments:
         return False
     images = torch.stack([one.given for one in seen])
     with torch.no_grad():
@@ -177,7 +183,9 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
     if isinstance(one, Tensor):
-        return torch.equal(one, other)
+        return (
+            bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True).all()) if one.shape == other.shape else False
+        )
     return one == other
 
 
@@ -192,10 +200,12 @@ def _cautions(origin: Origin, mechanisms: Sequence[Mechanism], identity: bool) -
         )
     elif identity:
         untrained = "" if origin.attention_trained else " It was attached a moment ago and never trained."
+        own = any(not one.attachment for one in mechanisms)
+        which = "attention that was attached" if own else "attention of this network"
         found.append(
-            "The attention of this network changes nothing: without it, every answer is the same, bit for bit. It is "
-            f"the identity it began as, and multiplies by exactly 1 (an affinity adds exactly 0).{untrained} The maps "
-            "below say nothing about the images until it is trained."
+            f"The {which} changes nothing: without it, every answer is the same, bit for bit. It is the identity it "
+            f"began as, and multiplies by exactly 1 (an affinity adds exactly 0).{untrained} {'Its' if own else 'The'} "
+            "maps below say nothing about the images until it is trained."
         )
     elif not origin.attention_trained and any(one.attachment for one in mechanisms):
         found.append(
@@ -203,3 +213,9 @@ def _cautions(origin: Origin, mechanisms: Sequence[Mechanism], identity: bool) -
             "changes the answers of a network that was trained without it."
         )
     return [*found, *origin.notes]
+
+
+def _hidden(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"How to see the maps of {enumerated(names)} is not known: what they do is not on this page."]

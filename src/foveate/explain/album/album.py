@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from foveate import __version__
+from foveate.data.report import shown as printable
 from foveate.errors import FoveateError, OptionError, check_at_least
 from foveate.explain.album.about import About, Origin, about
 from foveate.explain.album.answers import kind_of, targets
@@ -42,11 +43,14 @@ class Album:
         rule: Which images these are, as a sentence.
         left: What could not be used.
         source: Where the images are from.
-        place: Which place is shown large and measured; ``None`` where no map has positions.
+        place: Which place is shown large and measured; ``None`` where no map of positions was recorded.
         trust: How far its map can be trusted.
         cost: Of the attention; ``None`` without any, or where it was not asked for.
         made: Date and time, UTC.
         command: How to make it again; empty where it was made from Python.
+        notes: What else a person should know of it, as sentences.
+        settings: What was asked for: ``place`` (``None`` where it was chosen), ``examples``, ``steps``; how many images
+            were ``measured``, and whether the truth of all of them was ``known``.
     """
 
     about: About
@@ -59,6 +63,7 @@ class Album:
     cost: Cost | None
     made: str
     command: str = ""
+    notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def html(self) -> str:
@@ -80,6 +85,7 @@ class Album:
             "network": self.about.as_dict(),
             "rule": self.rule,
             "source": self.source,
+            "notes": list(self.notes),
             "left_out": [{"name": one.name, "reason": one.reason} for one in self.left],
             "place": self.place,
             "images": [one.as_dict() for one in self.sheets],
@@ -118,8 +124,8 @@ class Album:
         for old in before - set(written):
             (folder / PICTURES / old).unlink(missing_ok=True)
         numbers["pictures"] = written
-        write_atomically(folder / NUMBERS, (json.dumps(numbers, indent=1, ensure_ascii=False) + "\n").encode())
-        write_atomically(folder / PAGE, content.encode())
+        write_atomically(folder / NUMBERS, _encoded(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"))
+        write_atomically(folder / PAGE, _encoded(content))
         return folder / PAGE
 
 
@@ -152,7 +158,8 @@ def look(
 
     Raises:
         OptionError: If there is no image, or they differ in size.
-        FoveateError: If the network's answers cannot be read, or a place does not exist.
+        FoveateError: If the network's answers cannot be read, what is known of the images does not fit them, or a place
+            does not exist.
         MissingExtraError: If matplotlib, scipy, torchmetrics or grad-cam is not installed.
     """
     seen = images.seen
@@ -165,10 +172,12 @@ def look(
     shown = seen[: images.shown]
     with at_rest(network) as quiet:
         say("asking the network")
-        said = [answers(quiet, one.given[None])[0] for one in seen]
+        said = answers(quiet, seen[0].given[None])
         kind = kind_of(said[0], classes)
+        kind.check(seen)  # before the work
+        said += [answers(quiet, one.given[None])[0] for one in seen[1:]]
         found = about(quiet, origin, shown)
-        where = telling_place(quiet, shown, place) if found.mechanisms else None
+        where = telling_place(quiet, shown, place) if found.visible else None
         known = all(one.truth is not None for one in seen)
         sheets: list[Sheet] = []
         asked = targets(kind, shown, said[: images.shown], known=False)
@@ -178,7 +187,11 @@ def look(
         say("measuring how far the maps can be trusted")
         trust = trust_in(quiet, seen, said, kind, place=where, examples=examples, steps=steps)
         say("measuring what the attention costs")
-        spent = cost_of(quiet, seen[0].given[None]) if cost else None
+        spent, notes = None, list(images.notes)
+        try:
+            spent = cost_of(quiet, seen[0].given[None]) if cost else None
+        except FoveateError as error:
+            notes.append(f"What the attention costs could not be measured: {error}.")
     return Album(
         about=found,
         sheets=tuple(sheets),
@@ -190,7 +203,8 @@ def look(
         cost=spent,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         command=command,
-        settings={"examples": examples, "steps": steps, "measured": len(seen), "known": known},
+        notes=tuple(notes),
+        settings={"place": place, "examples": examples, "steps": steps, "measured": len(seen), "known": known},
     )
 
 
@@ -198,14 +212,24 @@ def check_free(folder: Path, pictures: str | None, *, overwrite: bool) -> None:
     """Refuse what would be refused after the work, before it.
 
     Raises:
-        FoveateError: If there is an album already.
+        FoveateError: If there is an album already, another file would be written over, or this can be no folder.
         OptionError: If there is no such kind of picture.
     """
     if pictures not in (None, "svg", "png"):
         raise OptionError(f"pictures are written as svg or png, not as {pictures!r}")
-    if not overwrite and (folder / PAGE).exists():
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
         raise FoveateError(
-            f"'{folder}' holds an album already: choose another folder with --out, or write over it with --overwrite"
+            f"'{printable(str(there))}' is a file, and no album can lie in it: choose a folder with --out"
+        )
+    found = [] if overwrite else [name for name in (PAGE, NUMBERS) if (folder / name).exists()]
+    if pictures and not overwrite:
+        found += [f"{PICTURES}/{name.name}" for name in (folder / PICTURES).glob(f"[0-9][0-9]-*.{pictures}")]
+    if found:
+        what = "an album" if PAGE in found else f"'{found[0]}'"
+        raise FoveateError(
+            f"'{printable(str(folder))}' holds {what} already: choose another folder with --out, or write over it with "
+            "--overwrite"
         )
 
 
@@ -216,6 +240,11 @@ def _pictures_of(folder: Path) -> set[str]:
     except (OSError, ValueError, AttributeError):
         return set()
     return {name for name in listed if isinstance(name, str) and _OURS.fullmatch(name)}
+
+
+def _encoded(text: str) -> bytes:
+    """In UTF-8; what names of files have in it that is no text is escaped."""
+    return text.encode(errors="backslashreplace")
 
 
 def _plain(value: Any) -> Any:

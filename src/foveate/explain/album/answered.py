@@ -10,7 +10,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from foveate.explain.album.answers import Kind, Masks, Things
+from foveate.data.masks.segmentation import IGNORE
+from foveate.explain.album.answers import Masks, Things
+from foveate.explain.album.kind import Kind
 from foveate.explain.album.seen import Seen, Thing, mask_at
 from foveate.explain.pictures import Picture
 from foveate.explain.pictures.page import LINE, Area, below, tile_width, tiles
@@ -19,18 +21,19 @@ from foveate.explain.pictures.picture import said
 
 # Okabe and Ito's, told apart by colour-blind people; by class from 1, and again after seven
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+OPEN = "#808080"  # pixels of no class
 ONE = 280  # pixels of a picture that stands alone
 STRENGTH = 0.55  # the colour's share of a pixel
 
 
 def colour(label: int) -> str:
-    """The colour of a class; 0, which is nothing, has none.
+    """The colour of a class; 0, which is nothing, has none, and 255, which is no class, is grey.
 
     Example:
         >>> colour(1), colour(8) == colour(1)
         ('#e69f00', True)
     """
-    return COLOURS[(label - 1) % len(COLOURS)]
+    return OPEN if label == IGNORE else COLOURS[(label - 1) % len(COLOURS)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,7 @@ def answered(one: Seen, answer: Any, kind: Kind) -> Picture:
         >>> answered(Seen("a.png", image, image.float()), torch.zeros(2), Classes(["cat", "dog"])).title
         'a.png'
     """
-    words = said(kind.sentence(answer), None if one.truth is None else kind.true_words(one.truth))
+    words = said(kind.says(answer), None if one.truth is None else kind.true_words(one.truth))
     caption = "What the network was given: the picture, cut and resized as it takes it."
     if isinstance(kind, Things):
         found = kind.found(answer)
@@ -143,7 +146,8 @@ def _masked(one: Seen, found: Tensor, kind: Kind) -> Any:
     if isinstance(one.truth, Tensor):
         sides.append(_plain(one, width, "marked by a person", painted(one.pixels, one.truth)))
         there += one.truth.unique().tolist()
-    rows = [(colour(number), kind.name(number)) for number in sorted(set(there)) if number > 0]
+    names = {IGNORE: "no class: left out of the numbers"}
+    rows = [(colour(number), names.get(number, kind.name(number))) for number in sorted(set(there)) if number > 0]
     return below(tiles(sides, len(sides)), tiles([Legend(tuple(rows))], 1) if rows else ())
 
 

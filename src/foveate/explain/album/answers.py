@@ -1,100 +1,22 @@
-"""What networks answer, in words and numbers, and how each kind of answer is measured."""
+"""The kinds of answers that networks give: classes, masks and boxes, in words and numbers."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import FoveateError
 from foveate.explain import scores
-from foveate.explain.album.seen import Seen, Thing, Truth, mask_at
-from foveate.explain.scores import Score
+from foveate.explain.album.kind import BOXES, LABEL, MASK, Judged, Kind, finite
+from foveate.explain.album.seen import Seen, Thing, Truth, marked, mask_at
 
 TOP = 5
 SURE = 0.5  # a box is spoken of from this score on
-
-
-@dataclass(frozen=True)
-class Judged:
-    """By which scores maps are judged.
-
-    Attributes:
-        score: What the curves of deletion and insertion read.
-        evidence: What Grad-CAM takes the gradient of.
-        metric: What ablation compares.
-        single: What one picture of Grad-CAM takes the gradient of.
-    """
-
-    score: Score
-    evidence: Score
-    metric: Score
-    single: Score
-
-
-class Kind(ABC):
-    """A kind of answer: what it says, and by which scores maps are judged.
-
-    Attributes:
-        judged: These scores.
-        measure: What that is called.
-        own: What it is called where the network's own answers stand for the truth.
-        truth: What has to be given for it to be known.
-    """
-
-    judged: ClassVar[Judged]
-    measure: ClassVar[str]
-    own: ClassVar[str]
-    truth: ClassVar[str]
-
-    def __init__(self, classes: Sequence[str] = ()) -> None:
-        self.classes = tuple(classes)
-
-    def name(self, number: int) -> str:
-        """A class in words.
-
-        Example:
-            >>> Classes(["cat"]).name(0), Classes().name(3)
-            ('cat', 'class 3')
-        """
-        return self.classes[number] if number < len(self.classes) else f"class {number}"
-
-    @abstractmethod
-    def told(self, answer: Any) -> dict[str, Any]:
-        """What the network says of one image, ready for JSON."""
-
-    @abstractmethod
-    def sentence(self, answer: Any) -> str:
-        """The same, short."""
-
-    @abstractmethod
-    def own_target(self, answer: Any) -> Any | None:
-        """What the network itself says, as the scores take it; ``None`` where it says nothing that could be watched."""
-
-    @abstractmethod
-    def target(self, truth: Truth, answer: Any) -> Any | None:
-        """What a person says, as the scores take it; ``None`` where nothing is on the image."""
-
-    def first(self, target: Any) -> Any:
-        """What one picture asks about: of several things the surest."""
-        return target
-
-    def chance(self) -> float:
-        """What a network that knows nothing reaches."""
-        return 0.0
-
-    @abstractmethod
-    def true_words(self, truth: Truth) -> str:
-        """What a person says, in words."""
-
-    @abstractmethod
-    def right(self, answer: Any, truth: Truth) -> bool | None:
-        """Whether the network says the same; ``None`` where that is no question of yes or no."""
 
 
 class Classes(Kind):
@@ -103,14 +25,19 @@ class Classes(Kind):
     judged = Judged(scores.class_probability, scores.class_logit, scores.correct, scores.class_logit)
     measure = "accuracy"
     own = "agreement with its own answers"
-    truth = "a label"
+    truth = LABEL
+    gives = "classes"
+
+    def numbers(self, truth: Truth) -> list[int]:
+        """The class."""
+        return [cast("int", truth)]
 
     def told(self, answer: Tensor) -> dict[str, Any]:
         """The most probable classes.
 
         Example:
             >>> Classes(["cat", "dog"]).told(torch.tensor([0.0, 0.0]))["probabilities"]
-            {'cat': 0.5, 'dog': 0.5}
+            [('cat', 0.5), ('dog', 0.5)]
         """
         shares = answer.float().softmax(0)
         ranked: list[int] = shares.argsort(descending=True, stable=True)[:TOP].tolist()
@@ -118,7 +45,7 @@ class Classes(Kind):
         return {
             "class": self.name(best),
             "probability": float(shares[best]),
-            "probabilities": {self.name(number): float(shares[number]) for number in ranked},
+            "probabilities": [(self.name(number), float(shares[number])) for number in ranked],
         }
 
     def sentence(self, answer: Tensor) -> str:
@@ -136,7 +63,7 @@ class Classes(Kind):
 
     def chance(self) -> float:
         """One of the classes."""
-        return 1 / len(self.classes) if self.classes else 0.0
+        return 1 / self.outputs if self.outputs else 0.0
 
     def true_words(self, truth: Truth) -> str:
         """The class's name."""
@@ -153,7 +80,22 @@ class Masks(Kind):
     judged = Judged(scores.dice, scores.mask_logit, scores.dice, scores.mask_logit)
     measure = "Dice"
     own = "Dice with its own masks"
-    truth = "a mask"
+    truth = MASK
+    gives = "masks"
+
+    def name(self, number: int) -> str:
+        """A class in words; one name alone is that of what is marked.
+
+        Example:
+            >>> Masks(["cell"]).name(1), Masks(["ground", "cell"]).name(1)
+            ('cell', 'cell')
+        """
+        alone = len(self.classes) == 1 and number < 2
+        return ("nothing", *self.classes)[number] if alone else super().name(number)
+
+    def numbers(self, truth: Truth) -> list[int]:
+        """The classes of all pixels that have one."""
+        return [number for number in cast("Tensor", truth).unique().tolist() if number != IGNORE]
 
     def found(self, answer: Tensor) -> Tensor:
         """The class of each pixel; of one map, 1 where it is above zero."""
@@ -190,12 +132,11 @@ class Masks(Kind):
     def target(self, truth: Truth, answer: Tensor) -> Tensor | None:
         """The mask, at the answer's size."""
         mask = mask_at(cast("Tensor", truth), (answer.shape[1], answer.shape[2])).long()
-        return mask if bool((mask > 0).any()) else None
+        return mask if bool(marked(mask).any()) else None
 
     def true_words(self, truth: Truth) -> str:
         """The classes that are marked."""
-        numbers = [int(number) for number in cast("Tensor", truth).unique() if number > 0]
-        return ", ".join(self.name(number) for number in numbers) or "nothing"
+        return ", ".join(self.name(number) for number in self.numbers(truth) if number > 0) or "nothing"
 
     def right(self, answer: Tensor, truth: Truth) -> None:
         """A mask is more or less right: see the measure."""
@@ -220,7 +161,12 @@ class Things(Kind):
     judged = Judged(things_score, things_score, things_score, scores.box_score)
     measure = "the mean score of the marked boxes"
     own = "the mean score of the boxes it finds"
-    truth = "boxes"
+    truth = BOXES
+    gives = "boxes"
+
+    def numbers(self, truth: Truth) -> list[int]:
+        """The classes of the things."""
+        return [thing.label for thing in cast("tuple[Thing, ...]", truth)]
 
     def found(self, answer: Mapping[str, Tensor]) -> list[tuple[Thing, float]]:
         """What is found with a score of at least :data:`SURE`, the surest first."""
@@ -269,7 +215,7 @@ def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:
     """Which kind of answer a network gives, by what it gave for one image.
 
     Raises:
-        FoveateError: If it is none of them.
+        FoveateError: If it is none of them, or one number: that is sure of the only class there is.
 
     Example:
         >>> type(kind_of(torch.zeros(10))).__name__
@@ -277,10 +223,14 @@ def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:
     """
     if isinstance(answer, Mapping) and {"boxes", "scores", "labels"} <= set(answer):
         return Things(classes)
+    if isinstance(answer, Tensor) and answer.shape == (1,):
+        raise FoveateError(
+            "for one image this network answers one number: an album takes one for each class, of two at least"
+        )
     if isinstance(answer, Tensor) and answer.ndim == 1:
-        return Classes(classes)
+        return Classes(classes, len(answer))
     if isinstance(answer, Tensor) and answer.ndim == 3:
-        return Masks(classes)
+        return Masks(classes, max(2, len(answer)))  # one map tells two apart: it, and the rest
     shape = f"a tensor of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
     raise FoveateError(
         f"for one image this network answers {shape}: an album can tell a number for each class, a map for each class, "
@@ -289,8 +239,12 @@ def kind_of(answer: Any, classes: Sequence[str] = ()) -> Kind:
 
 
 def targets(kind: Kind, seen: Sequence[Seen], said: Sequence[Any], *, known: bool) -> list[Any | None]:
-    """What is asked about each image: what a person says, or what the network says itself."""
+    """What is asked about each image: what a person says, or what the network says itself; of no answer nothing."""
     return [
-        kind.target(one.truth, answer) if known and one.truth is not None else kind.own_target(answer)
+        None
+        if not finite(answer)
+        else kind.target(one.truth, answer)
+        if known and one.truth is not None
+        else kind.own_target(answer)
         for one, answer in zip(seen, said, strict=True)
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from foveate.errors import FoveateError
 from foveate.explain.at_rest import at_rest
 from foveate.measure import count_bytes, count_macs, count_parameters, latency_ratio, measure_latency
 from foveate.measure.conditions import Conditions
@@ -31,6 +32,7 @@ class Cost:
         beside: Whether that was measured side by side with the same network without it; otherwise the modules ran by
             themselves, because attention built in cannot be taken out.
         conditions: Where it was measured.
+        mixed: Whether the network has attention built in beside what was attached, whose cost alone this is then.
     """
 
     parameters: tuple[int, int]
@@ -40,6 +42,7 @@ class Cost:
     share: float
     beside: bool
     conditions: dict[str, Any]
+    mixed: bool = False
 
     def sentences(self) -> list[str]:
         """The same in words.
@@ -59,11 +62,14 @@ network without it takes, measured side by side.'
         else:
             told = f"modules run by themselves take {_percent(self.share)} of it"
         own, whole = self.parameters
+        what = "the attention attached by foveate" if self.mixed else "attention"
+        whose = "The attached attention" if self.mixed else "It"
+        left = " The network's attention of its own is no part of that." if self.mixed else ""
         return [
-            f"One image takes {median:.2f} ms (95 % of passes within {p95:.2f} ms); attention {told}.",
-            f"It has {own:,} of {whole:,} parameters, does {self.macs[0]:,} of {self.macs[1]:,} multiply-accumulates "
-            f"and moves {self.bytes[0] / 1e6:.2f} of {self.bytes[1] / 1e6:.2f} MB. Elementwise work is no "
-            "multiply-accumulate: the bytes and the time tell it.",
+            f"One image takes {median:.2f} ms (95 % of passes within {p95:.2f} ms); {what} {told}.",
+            f"{whose} has {own:,} of {whole:,} parameters, does {self.macs[0]:,} of {self.macs[1]:,} "
+            f"multiply-accumulates and moves {self.bytes[0] / 1e6:.2f} of {self.bytes[1] / 1e6:.2f} MB. Elementwise "
+            f"work is no multiply-accumulate: the bytes and the time tell it.{left}",
             f"Measured here and now: {self.conditions['cpu']}, {self.conditions['threads']} threads, "
             f"{self.conditions['dtype']}, one image, the median of {ROUNDS} rounds.",
         ]
@@ -81,6 +87,9 @@ def cost_of(network: nn.Module, image: Tensor) -> Cost | None:
     Args:
         network: With attention.
         image: A batch of one.
+
+    Raises:
+        FoveateError: If attention was attached, and the network cannot be copied to take it out.
     """
     found = attached(network)
     if not found:
@@ -90,7 +99,7 @@ def cost_of(network: nn.Module, image: Tensor) -> Cost | None:
         beside = any(one.attachment for one in found)
         if beside:
             # not the network itself: taking attention out and putting it back is no business of somebody who looks
-            without = detach(copy.deepcopy(quiet))
+            without = detach(_copied(quiet))
             rest = count_parameters(without), count_macs(without, image), count_bytes(without, image)
             own = tuple(whole - bare for whole, bare in zip(totals, rest, strict=True))
             calls: dict[str, Callable[[], object]] = {"with": lambda: quiet(image), "other": lambda: without(image)}
@@ -111,7 +120,15 @@ def cost_of(network: nn.Module, image: Tensor) -> Cost | None:
         share=ratio - 1 if beside else 1 / ratio,
         beside=beside,
         conditions=here,
+        mixed=beside and any(not one.attachment for one in found),
     )
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:  # whatever a part of it raises: locks, open files, tensors of a graph
+        raise FoveateError(f"this network cannot be copied ({error}), to take its attention out") from error
 
 
 def _percent(share: float) -> str:

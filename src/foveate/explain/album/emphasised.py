@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from foveate.errors import FoveateError
 from foveate.explain.album.seen import Seen
 from foveate.explain.heat import heats
 from foveate.explain.overlay import Scale
@@ -36,8 +37,13 @@ def emphasised(recording: Recording, place: str, one: Seen, *, prediction: objec
         one: The image.
         prediction: What the network says of it.
         label: What a person says.
+
+    Raises:
+        FoveateError: If the map of this image has values that are not finite numbers.
     """
     found = heats(recording)
+    if place not in found.maps:
+        raise FoveateError(f"the map at '{place}' has values that are not finite numbers")
     heat = found.maps[place][0]
     scale, bounded = scale_for([heat], diverging=found.changed)
     words: dict[str, Any] = {"names": ["what attention did"], "columns": 2}
@@ -53,20 +59,22 @@ def emphasised(recording: Recording, place: str, one: Seen, *, prediction: objec
     )
 
 
-def activated(one: Seen, cam: Tensor, *, prediction: object, label: object = None) -> Picture:
-    """Grad-CAM alone, of a network without attention.
+def activated(one: Seen, cam: Tensor, *, attention: bool, prediction: object, label: object = None) -> Picture:
+    """Grad-CAM alone, where there is no map of attention to stand beside it.
 
     Args:
         one: The image.
         cam: Its map, from 0 to 1.
+        attention: Whether the network has attention, without a map of positions.
         prediction: What the network says of it.
         label: What a person says.
     """
     panels = heatmaps(one.pixels, [cam], Scale(0.0, 1.0), names=["Grad-CAM"], columns=2)
+    why = "No map of positions was recorded of its attention." if attention else "This network has no attention."
     bar = ColourBar(Scale(0.0, 1.0), "what speaks for the answer, of the most")
     return Picture(
         title="Grad-CAM",
-        caption="Which positions of the last features speak for the answer. This network has no attention.",
+        caption=f"Which positions of the last features speak for the answer. {why}",
         alt=f"{one.name}: Grad-CAM over the image.",
         answer=said(prediction, label),
         panels=below(tiles(panels, 2), tiles([bar], 1)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from foveate.data.decode import UnusableImageError, decode, require_pillow
 from foveate.data.reading import MEANT_AS_IMAGE
 from foveate.data.report import shown
-from foveate.errors import DataError
+from foveate.errors import DataError, check_at_least
 from foveate.explain.album.labels import Labels
 from foveate.explain.album.seen import Left, Seen, Truth, affordable, evenly
 
@@ -36,6 +36,7 @@ class Images:
         there: How many there were to choose from.
         left: What could not be used.
         source: Where they are from, in words.
+        notes: What else a person should know of them, as sentences.
     """
 
     seen: tuple[Seen, ...]
@@ -43,12 +44,14 @@ class Images:
     there: int
     left: tuple[Left, ...] = ()
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def find(paths: Iterable[str | Path]) -> list[tuple[str, str, Path]]:
     """The files in what was given, in the order of their names: name, the folder's name, path.
 
     A file that was named is taken whatever it is called; in folders, those that are called like pictures are.
+    One that is reached in two ways is there once.
 
     Raises:
         DataError: If something is not there, or there is no picture.
@@ -58,10 +61,10 @@ def find(paths: Iterable[str | Path]) -> list[tuple[str, str, Path]]:
         path = Path(given)
         if path.is_dir():
             inside = (one for one in path.rglob("*") if MEANT_AS_IMAGE.search(one.name) and not _hidden(one, path))
-            for one in inside:
-                found[one] = (one.relative_to(path).as_posix(), one.parent.name, one)
+            for one in sorted(inside):
+                found.setdefault(_place(one), (one.relative_to(path).as_posix(), one.absolute().parent.name, one))
         elif path.exists():
-            found[path] = (path.name, path.parent.name, path)
+            found.setdefault(_place(path), (path.name, path.absolute().parent.name, path))
         else:
             raise DataError(f"there is no picture or folder '{shown(str(path))}'")
     if not found:
@@ -89,11 +92,14 @@ def read(
         on_image: Called after each with how many were read, and how many will be.
 
     Raises:
-        DataError: If none can be used.
+        DataError: If none can be used, or labels are not of one picture each.
+        OptionError: If fewer than one is to be shown or measured.
         MissingExtraError: If Pillow is not installed.
     """
     require_pillow()
+    check_at_least("measured", measured, 1)
     files = find(paths)
+    notes = labels.pair([name for name, *_ in files])
     wanted = min(max(most, measured), len(files))
     left: dict[Path, Left] = {}
     seen: dict[Path, Seen] = {}
@@ -126,7 +132,7 @@ def read(
         reasons = "; ".join(map(str, list(left.values())[:3]))
         raise DataError(f"none of the {len(files)} pictures can be used: {reasons}")
     sorted_ = [seen[path] for *_, path in files if path in seen]
-    return arranged(sorted_, most, there=len(files) - len(left), left=list(left.values()))
+    return replace(arranged(sorted_, most, there=len(files) - len(left), left=list(left.values())), notes=notes)
 
 
 def arranged(seen: Sequence[Seen], most: int, *, there: int, left: Sequence[Left] = (), source: str = "") -> Images:
@@ -134,6 +140,11 @@ def arranged(seen: Sequence[Seen], most: int, *, there: int, left: Sequence[Left
     first = evenly(range(len(seen)), most)
     rest = [number for number in range(len(seen)) if number not in set(first)]
     return Images(tuple(seen[number] for number in [*first, *rest]), len(first), there, tuple(left), source)
+
+
+def _place(path: Path) -> Path:
+    """Where a file lies, however its folder is spelt; a link is a file of its own."""
+    return path.parent.resolve() / path.name
 
 
 def _hidden(path: Path, root: Path) -> bool:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from foveate.data.decode import UnusableImageError, decode_ids
-from foveate.data.report import shown
+from foveate.data.report import enumerated, shown
 from foveate.errors import DataError, nearest
 from foveate.explain.album.seen import Thing, Truth
 
 LARGEST = 2**26  # bytes of a table of labels
-IGNORED = 255  # in masks: pixels that belong to no class
 
 
 class Labels:
@@ -26,9 +25,13 @@ class Labels:
 
     Args:
         classes: What the network tells apart, as it numbers them.
-        table: By a file's name, or by its path: a class by name or number, or things in boxes.
+        table: By a file's path, or by its bare name where no other is called so: a class by name or number, or things
+            in boxes.
         masks: A folder of masks that are called like the images.
         folders: Whether the folder that an image is in names its class.
+
+    Raises:
+        DataError: If the table says two different things of one file.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class Labels:
         *,
         folders: bool = False,
     ) -> None:
-        self.classes, self.table, self.masks, self.folders = tuple(classes), table, masks, folders
+        self.classes, self.masks, self.folders = tuple(classes), masks, folders
+        self.table = None if table is None else _by_path(table.items())
+        self._claimed: set[str] = set()
 
     @classmethod
     def read(cls, path: Path | None, classes: Sequence[str]) -> Labels:
@@ -54,6 +59,74 @@ class Labels:
             return cls(classes, masks=path)
         return cls(classes, read_table(path))
 
+    def pair(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Make sure that each label is of one image.
+
+        Args:
+            names: The paths of all images that were found, as for :meth:`truth`.
+
+        Returns:
+            What a person should know of labels without an image, as sentences.
+
+        Raises:
+            DataError: If a label could be of several images, or none is of any.
+        """
+        if self.table is None and self.masks is None:
+            return ()
+        # a label that is of an image by its path is of no other by its bare name
+        self._claimed = {key for name in names for key in self._keys(name)[0] if self._there(key)}
+        keys = {name: self._key(name) for name in names}
+        self._check_one_each(names, set(keys.values()))
+        if not any(keys.values()):
+            there = (
+                "no mask there"
+                if self.table is None
+                else f"the first label is of '{shown(next(iter(self.table), ''))}', and none"
+            )
+            raise DataError(
+                f"none of the labels is of a picture that was found: {there} is called like one of them, such as "
+                f"'{shown(names[0])}'"
+            )
+        if self.table is None:
+            return ()
+        lost = len(self.table.keys() - set(keys.values()))
+        return (f"{lost:,} of the {len(self.table):,} labels are of no picture that was found.",) if lost else ()
+
+    def _check_one_each(self, names: Sequence[str], used: set[str | None]) -> None:
+        """Refuse a label that two images could take: also where one of them has another label of its own."""
+        takers: dict[str, list[str]] = {}
+        for name in names:
+            exact, bare = self._keys(name)
+            for key in dict.fromkeys([*exact, *(one for one in bare if one not in self._claimed)]):
+                if key in used:
+                    takers.setdefault(key, []).append(name)
+        for key, several in takers.items():
+            if len(several) > 1:
+                what, which = ("the mask", "masks") if self.table is None else ("the label of", "labels")
+                raise DataError(
+                    f"{what} '{shown(key)}' could be that of {enumerated(map(shown, several))}: name {which} "
+                    "by the pictures' paths within the folder that is given"
+                )
+
+    def _key(self, name: str) -> str | None:
+        """By what a label finds an image: in a table its path or its bare name, of a mask the path."""
+        exact, bare = self._keys(name)
+        found = next(filter(self._there, exact), None)
+        if found is not None:
+            return found
+        return next((key for key in bare if self._there(key) and key not in self._claimed), None)
+
+    def _keys(self, name: str) -> tuple[list[str], list[str]]:
+        plain = PurePosixPath(name)
+        if self.masks is None:
+            return [name], [plain.name]
+        return [str(plain.with_suffix(".png"))], [f"{plain.stem}.png", plain.name]
+
+    def _there(self, key: str) -> bool:
+        if self.masks is not None:
+            return (self.masks / key).is_file()
+        return self.table is not None and key in self.table
+
     def truth(self, name: str, folder: str) -> Truth | None:
         """What is known of one image; ``None`` where nothing is.
 
@@ -64,12 +137,12 @@ class Labels:
         Raises:
             DataError: If what is said of it cannot be.
         """
-        if self.masks is not None:
-            return self._mask(name)
+        key = self._key(name)
         if self.table is not None:
-            said = self.table.get(name, self.table.get(Path(name).name))
-            return None if said is None else self._said(said, name)
-        return self.classes.index(folder) if self.folders and folder in self.classes else None
+            return None if key is None else self._said(self.table[key], name)
+        if self.masks is not None:
+            return None if key is None else _mask(self.masks / key)
+        return self._number(folder, name) if self.folders and folder in self.classes else None
 
     def _said(self, said: Any, name: str) -> Truth:
         if isinstance(said, Mapping):
@@ -94,30 +167,36 @@ class Labels:
     def _number(self, said: Any, name: str) -> int:
         """A class by name, or by its number."""
         text = str(said).strip()
-        if text in self.classes:
-            return self.classes.index(text)
+        numbers = [number for number, one in enumerate(self.classes) if one == text]
+        if len(numbers) > 1:
+            raise DataError(
+                f"several classes are called '{shown(text)}', which the labels say of '{shown(name)}': write the "
+                f"number, {' or '.join(map(str, numbers))}"
+            )
+        if numbers:
+            return numbers[0]
         if text.isascii() and text.isdigit() and (not self.classes or int(text) < len(self.classes)):
             return int(text)
         known = nearest(text, self.classes) if self.classes else "the network's classes have no names, only numbers"
         raise DataError(f"the labels say '{shown(text)}' of '{shown(name)}', which is no class of the network; {known}")
 
-    def _mask(self, name: str) -> Tensor | None:
-        assert self.masks is not None  # noqa: S101
-        plain = Path(name)
-        for path in (self.masks / plain.with_suffix(".png"), self.masks / f"{plain.stem}.png", self.masks / plain.name):
-            if path.is_file():
-                try:
-                    mask = decode_ids(path).long()
-                except UnusableImageError as error:
-                    raise DataError(f"the mask '{shown(str(path))}' {error}") from error
-                mask[mask == IGNORED] = 0
-                if self.classes and int(mask.max()) >= len(self.classes):
-                    raise DataError(
-                        f"the mask '{shown(str(path))}' has the number {int(mask.max())}, and the network's classes "
-                        f"end at {len(self.classes) - 1}"
-                    )
-                return mask
-        return None
+
+def _mask(path: Path) -> Tensor:
+    try:
+        return decode_ids(path).long()
+    except UnusableImageError as error:
+        raise DataError(f"the mask '{shown(str(path))}' {error}") from error
+
+
+def _by_path(rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A table by the paths of files, however these are written: ``./a.png`` is ``a.png``."""
+    table: dict[str, Any] = {}
+    for name, said in rows:
+        path = str(PurePosixPath(name))
+        if path in table and table[path] != said:
+            raise DataError(f"the labels say two different things of '{shown(path)}'")
+        table[path] = said
+    return table
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -171,4 +250,4 @@ def _from_csv(text: str, where: str, comma: str) -> dict[str, Any]:
         raise DataError(f"'{where}' has no class in line {wrong}: write a file and its class, as a.jpg,cat")
     if rows and rows[0][0].strip().lower() in ("file", "filename", "image", "name", "path"):
         rows = rows[1:]
-    return {row[0].strip(): row[1].strip() for row in rows}
+    return _by_path((row[0].strip(), row[1].strip()) for row in rows)

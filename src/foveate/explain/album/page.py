@@ -11,6 +11,7 @@ from foveate.errors import MissingExtraError
 from foveate.explain.album.telling import RULE
 from foveate.explain.trust import GateStatistics
 from foveate.explain.trust.assess import NAMES, Assessment
+from foveate.explain.trust.effect import fixed
 
 if TYPE_CHECKING:
     from foveate.explain.album.album import Album
@@ -154,11 +155,11 @@ def _gates(statistics: Sequence[GateStatistics]) -> list[Table]:
 
 
 def _number(values: Sequence[float] | None) -> str:
-    return NOTHING if not values else f"{sum(values) / len(values):.3f}".replace("-", "\N{MINUS SIGN}")
+    return NOTHING if not values else fixed(sum(values) / len(values), 3).replace("-", "\N{MINUS SIGN}")
 
 
 def _correlation(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return NOTHING if value is None else fixed(value, 2).replace("-", "\N{MINUS SIGN}")
 
 
 def _share(value: float | None) -> str:

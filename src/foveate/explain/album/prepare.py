@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
+from foveate.errors import DataError
 from foveate.explain.album.seen import Seen, Thing, Truth, mask_at
 
 Normalise = Callable[[Tensor], Tensor]
@@ -32,6 +34,9 @@ class Square:
     def __call__(self, name: str, pixels: UInt8[Tensor, "c h w"], truth: Truth | None, /) -> Seen:
         """One picture.
 
+        Raises:
+            DataError: If its mask has another shape.
+
         Example:
             >>> one = Square((4, 4), lambda pixels: pixels / 255)("a", torch.zeros(3, 8, 16, dtype=torch.uint8), 3)
             >>> one.pixels.shape, one.given.shape, one.truth
@@ -44,6 +49,7 @@ class Square:
         top, left = (height - down) // 2, (width - across) // 2
         part = _resized(pixels[:, top : top + down, left : left + across], self.size)
         if isinstance(truth, Tensor):
+            _check_shape(name, truth, (height, width))
             whole = mask_at(truth, (height, width))
             truth = mask_at(whole[top : top + down, left : left + across], self.size)
         if isinstance(truth, tuple):
@@ -67,6 +73,9 @@ class Frame:
     def __call__(self, name: str, pixels: UInt8[Tensor, "c h w"], truth: Truth | None, /) -> Seen:
         """One picture.
 
+        Raises:
+            DataError: If its mask has another shape.
+
         Example:
             >>> one = Frame((4, 4), lambda pixels: pixels / 255)("a", torch.ones(3, 4, 8, dtype=torch.uint8), None)
             >>> one.pixels[0].tolist()
@@ -78,7 +87,8 @@ class Frame:
         beyond = (0, self.size[1] - inner[1], 0, self.size[0] - inner[0])
         framed = F.pad(rgb(_resized(pixels, inner)), beyond)
         if isinstance(truth, Tensor):
-            truth = F.pad(mask_at(truth, inner), beyond)
+            _check_shape(name, truth, (height, width))
+            truth = F.pad(mask_at(truth, inner), beyond, value=IGNORE)
         if isinstance(truth, tuple):
             truth = _moved(truth, (0, 0), (inner[1] / width, inner[0] / height), inner)
         return Seen(name, framed, self.normalise(framed[None])[0], truth)
@@ -95,6 +105,19 @@ def grey(pixels: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "1 h w"]:
         return pixels
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     return (pixels * weights).sum(0, keepdim=True).round().to(torch.uint8)
+
+
+def _check_shape(name: str, mask: Tensor, size: tuple[int, int]) -> None:
+    """Refuse a mask whose sides have another ratio than the picture's."""
+    tall, wide = mask.shape
+    height, width = size
+    # the smaller of the two is the larger one scaled, each side rounded by less than one pixel: then the products
+    # differ by less than both sides of the larger one
+    if abs(tall * width - wide * height) >= max(height + width, tall + wide):
+        raise DataError(
+            f"'{name}' is {height} x {width} pixels, and its mask is {tall} x {wide}: a mask has the picture's shape, "
+            "turned as the picture is shown"
+        )
 
 
 def _resized(pixels: UInt8[Tensor, "c h w"], size: tuple[int, int]) -> UInt8[Tensor, "c h w"]:

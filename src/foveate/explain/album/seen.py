@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import check_at_least
 from foveate.explain.focus import inside_boxes
 
@@ -41,8 +42,8 @@ class Seen:
         name: What it is called.
         pixels: What a person sees of what the network is given, as large as that.
         given: The same as the network takes it.
-        truth: What a person says is on it: a class's number, the class of each pixel (0 where nothing is), or things in
-            boxes; ``None`` where nobody said.
+        truth: What a person says is on it: a class's number, the class of each pixel (0 where nothing is, 255 for no
+            class), or things in boxes; ``None`` where nobody said.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Seen:
     def region(self) -> Bool[Tensor, "h w"] | None:
         """Which pixels a person marked; ``None`` where the truth has no place."""
         if isinstance(self.truth, Tensor):
-            return self.truth > 0
+            return marked(self.truth)
         if isinstance(self.truth, tuple):
             boxes = [thing.box for thing in self.truth]
             return inside_boxes(torch.stack(boxes), self.size) if boxes else torch.zeros(self.size, dtype=torch.bool)
@@ -126,6 +127,16 @@ names, never by what they look like.'
     left = f" and {there - measured:,} are left out" if measured < there else ""
     parts = f"{shown:,} of {there:,} images {are} shown, {'all' if measured == there else f'{measured:,}'} are measured"
     return f"{parts}{left}; both at even distances in the order of their names, never by what they look like."
+
+
+def marked(mask: Int[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """Which pixels have a class, 0 aside.
+
+    Example:
+        >>> marked(torch.tensor([[0, 1, 255]]))
+        tensor([[False,  True, False]])
+    """
+    return (mask > 0) & (mask != IGNORE)
 
 
 def mask_at(mask: Int[Tensor, "_ _"], size: tuple[int, int]) -> Int[Tensor, "h w"]:

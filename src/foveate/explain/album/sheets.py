@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ from foveate.errors import FoveateError
 from foveate.explain.activation import class_activation
 from foveate.explain.album.about import About
 from foveate.explain.album.answered import answered
-from foveate.explain.album.answers import Kind
 from foveate.explain.album.emphasised import activated, emphasised
+from foveate.explain.album.kind import Kind, finite
 from foveate.explain.album.seen import Seen
 from foveate.explain.pictures import Picture, beside, draw, field, strip
-from foveate.explain.record import AttentionMap, Recording, record
+from foveate.explain.record import AttentionMap, record
 
 MOST = 3  # places whose maps are shown one by one: the first, the middle and the last
 RELATION = "->"
@@ -29,7 +29,7 @@ class Sheet:
 
     Attributes:
         name: What it is called.
-        said: What the network says, ready for JSON.
+        said: What the network says, ready for JSON; empty where its numbers are none.
         sentence: The same, short.
         truth: What a person says; ``None`` where nobody did.
         right: Whether the two are the same; ``None`` where that is not known or no question of yes or no.
@@ -108,48 +108,60 @@ def sheet(
         place: The most telling place; ``None`` where no map has positions.
         about: The network.
     """
-    said = kind.sentence(answer)
+    said = kind.says(answer)
     truth = None if one.truth is None else kind.true_words(one.truth)
     words: dict[str, Any] = {"prediction": said, "label": truth}
     missing: list[str] = []
-    recording: Recording | None = None
+
+    def attempt(what: str, make: Callable[..., Picture], *args: Any, **more: Any) -> Picture | None:
+        """What cannot be drawn is named, and the rest is drawn all the same."""
+        try:
+            return make(*args, **more, **words)
+        except FoveateError as error:
+            missing.append(f"{what} cannot be drawn: {error}.")
+            return None
+
+    def attempts(make: Callable[..., Picture], maps: Sequence[AttentionMap]) -> tuple[Picture, ...]:
+        drawn = [attempt(f"The map at '{found.place}'", make, found, one.pixels, 0) for found in maps]
+        return tuple(picture for picture in drawn if picture is not None)
+
     large = stages = None
     gates: tuple[Picture, ...] = ()
     fields: tuple[Picture, ...] = ()
     grids: tuple[Picture, ...] = ()
-    if about.mechanisms:
+    if about.visible:
         with torch.no_grad(), record(network) as recording:
             network(one.given[None])
-        large = None if place is None else emphasised(recording, place, one, **words)
-        try:
-            stages = strip(recording, one.pixels, 0, **words)
-        except FoveateError as error:
-            missing.append(f"There is no strip of stages: {error}.")
-        gated = [found for found in recording if not _is_field(found)]
-        gates = tuple(draw(found, one.pixels, 0, **words) for found in _some(gated))
+        large = None if place is None else attempt("What attention did", emphasised, recording, place, one)
+        stages = attempt("The strip of stages", strip, recording, one.pixels, 0)
+        gates = attempts(draw, _some([found for found in recording if not _is_field(found)]))
         relations = [found for found in recording if _is_field(found)]
         # what stands open is of the last place, nearest to the answer
-        fields = tuple(draw(found, one.pixels, 0, **words) for found in relations if found.place == relations[-1].place)
-        grids = tuple(field(found, one.pixels, 0, **words) for found in _some(relations))
+        fields = attempts(draw, [found for found in relations if found.place == relations[-1].place])
+        grids = attempts(field, _some(relations))
     seen: Picture | None = None
     if target is None:
-        missing.append("The network finds nothing here, so there is nothing that Grad-CAM could be asked about.")
+        none = "The network finds nothing here" if finite(answer) else "The network's answer is not finite"
+        missing.append(f"{none}, so there is nothing that Grad-CAM could be asked about.")
     else:
-        try:
-            given, asked = one.given[None], kind.first(target)
-            if place is None:
-                cam = class_activation(network, given, [asked], score=kind.judged.single)[0]
-                seen = activated(one, cam, **words)
-            else:
-                seen = beside(network, one.pixels, asked, inputs=given, place=place, score=kind.judged.single, **words)
-        except FoveateError as error:
-            missing.append(f"Grad-CAM cannot be drawn: {error}.")
+        given, asked = one.given[None], kind.first(target)
+        score = kind.judged.single
+
+        def alone(**words: Any) -> Picture:
+            cam = class_activation(network, given, [asked], score=score)[0]
+            return activated(one, cam, attention=bool(about.mechanisms), **words)
+
+        if place is None:
+            seen = attempt("Grad-CAM", alone)
+        else:
+            named: dict[str, Any] = {"inputs": given, "place": place, "score": score, "classes": kind.classes}
+            seen = attempt("Grad-CAM", beside, network, one.pixels, asked, **named)
     return Sheet(
         name=one.name,
-        said=kind.told(answer),
+        said=kind.told(answer) if finite(answer) else {},
         sentence=said,
         truth=truth,
-        right=None if one.truth is None else kind.right(answer, one.truth),
+        right=None if one.truth is None or not finite(answer) else kind.right(answer, one.truth),
         answer=answered(one, answer, kind),
         large=large,
         stages=stages,

@@ -96,7 +96,7 @@ def hosted(
             if trained_attention and offered is not None:
                 load_weights(network, offered, source=f"the weights of '{file}'")
     network.eval()
-    names = tuple(classes) or _published_names(network, shape, named=weights == "pretrained")
+    names = tuple(classes) or _published_names(network, shape, named=weights is not None and file is None)
     _check_names(network, shape, names)
     origin = Origin(
         name,
@@ -111,7 +111,7 @@ def read_classes(text: str | None) -> tuple[str, ...]:
     """Names of classes as a person gives them: a file with one in each line, names between commas, or ``imagenet``.
 
     Raises:
-        DataError: If there is no such file, or it is no text.
+        DataError: If there is no such file, it is no text, or a name is empty.
 
     Example:
         >>> read_classes("0°,90°,180°,270°"), len(read_classes("imagenet"))
@@ -122,7 +122,13 @@ def read_classes(text: str | None) -> tuple[str, ...]:
     if text == "imagenet":
         return _imagenet()
     if "," in text:
-        return tuple(name.strip() for name in text.split(","))
+        names = [name.strip() for name in text.split(",")]
+        named = names[: None if names[-1] else -1]  # a comma may stand at the end
+        if "" in named:
+            raise DataError(
+                f"of the classes '{shown(text)}', number {named.index('')} has no name: write one between the commas"
+            )
+        return tuple(named)
     try:
         lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

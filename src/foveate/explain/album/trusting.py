@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from foveate.errors import FoveateError
-from foveate.explain.album.answers import Classes, Kind, targets
+from foveate.explain.album.answers import Classes, targets
+from foveate.explain.album.kind import Kind, finite
 from foveate.explain.album.seen import Seen
 from foveate.explain.trust import Assessment, assess
+from foveate.explain.trust.effect import CONFIDENCE, effect
 
 LEAST = 2  # images below which no interval can be told
 
@@ -27,7 +30,7 @@ class Trust:
         examples: How many images the other measures are over.
         known: Whether the truth was known; otherwise the network's own answers stood for it.
         missing: What was not measured, and what it needs, as sentences.
-        place: Whose map was measured; ``None`` without attention.
+        place: Whose map was measured; ``None`` where no map of positions was recorded.
         chance: What a network that knows nothing reaches.
     """
 
@@ -106,9 +109,16 @@ def trust_in(
     missing = _lacks(seen, kind, known=known)
     asked = targets(kind, seen, said, known=known)
     counted = [number for number, target in enumerate(asked) if target is not None]
-    if len(counted) < len(seen):
-        where = "Nothing is marked on" if known else "The network finds nothing on"
-        missing.append(f"{where} {len(seen) - len(counted)} of {len(seen)} images: they have no part in these numbers.")
+    silent = sum(not finite(answer) for answer in said)
+    empty = {
+        "Nothing is marked on" if known else "The network finds nothing on": len(seen) - len(counted) - silent,
+        "The network's numbers are not finite on": silent,
+    }
+    missing += [
+        f"{where} {count} of {len(seen)} images: they have no part in these numbers."
+        for where, count in empty.items()
+        if count
+    ]
 
     def nothing(why: str) -> Trust:
         return Trust(None, 0, 0, known, (*missing, why), place)
@@ -139,7 +149,23 @@ def trust_in(
         )
     except FoveateError as error:
         return nothing(f"They could not be measured: {error}.")
+    if isinstance(kind, Classes):
+        missing += _too_few(found, len(counted))
     return Trust(found, len(counted), min(examples, len(counted)), known, tuple(missing), place, kind.chance())
+
+
+def _too_few(found: Assessment, count: int) -> list[str]:
+    """Where answers are right or wrong, and even no change at all leaves an interval that is too wide."""
+    if found.ablation is None or found.ablation.together.verdict != "undecided":
+        return []
+    margin, still = found.ablation.margin, effect([0.0] * count)
+    if still.within(margin):
+        return []
+    needed = math.floor(math.log(1 - CONFIDENCE) / math.log(1 - margin)) + 1
+    return [
+        f"{count} images cannot show that attention is a learned constant: even if no answer changed, the interval "
+        f"would be {still.points()}. It takes {needed} images."
+    ]
 
 
 def _lacks(seen: Sequence[Seen], kind: Kind, *, known: bool) -> list[str]:

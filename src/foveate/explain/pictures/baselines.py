@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.data.masks.segmentation import IGNORE
 from foveate.errors import OptionError
 from foveate.explain.activation import class_activation, target_layer
 from foveate.explain.at_rest import at_rest
@@ -48,6 +49,7 @@ def beside(
     score: Score = class_logit,
     place: str | None = None,
     layer: str | None = None,
+    classes: Sequence[str] = (),
     prediction: object = None,
     label: object = None,
 ) -> Picture:
@@ -63,6 +65,7 @@ def beside(
         score: Whose evidence, as for :func:`~foveate.explain.activation.class_activation`.
         place: Which attention; the last, nearest to the answer, if ``None``.
         layer: Whose output the class activation maps weigh; chosen for you, if ``None``.
+        classes: Names of the classes, as the network numbers them.
         prediction: What the network said, in words; of classes told from its answer, if ``None``.
         label: What the image is.
 
@@ -87,7 +90,7 @@ def beside(
     if score is class_logit and isinstance(answer, Tensor) and answer.ndim == 1:
         shares = answer.float().softmax(0)
         target = int(shares.argmax()) if target is None else target
-        prediction = prediction or f"class {int(shares.argmax())} ({float(shares.max()):.2f})"
+        prediction = prediction or f"{_class(int(shares.argmax()), classes)} ({float(shares.max()):.2f})"
     attention = heat(maps, place)[0].cpu().float()
     found = heats(maps)
     chosen = list(found.maps)[-1] if place is None else place
@@ -112,7 +115,7 @@ def beside(
     level = [name for name, one in zip(names, (attention, *cams.values()), strict=True) if constant(one)]
     caption = joined(
         f"Attention at {chosen}: {what}; what was done to the features, not why the network decided. Beside it, what "
-        f"speaks for {_asked(target)} in the output of {weighed}.",
+        f"speaks for {_asked(target, classes)} in the output of {weighed}.",
         "Each map runs over its own values, from lowest to highest: where can be compared, how much cannot. ρ is the "
         "rank correlation of a map with attention.",
         "Eigen-CAM is the same for every answer." if "eigencam" in methods else "",
@@ -132,7 +135,7 @@ def _shown(image: Image, target: Any, columns: int) -> list[Panel]:
     pixels = fitted(image, SHARPNESS * width, SHARPNESS * height)
     frame = ()
     if isinstance(target, Tensor) and target.ndim == 2:
-        pixels = overlay(pixels, (target > 0).float(), alpha=0.5, scale=Scale(0.0, 1.0))
+        pixels = overlay(pixels, ((target > 0) & (target != IGNORE)).float(), alpha=0.5, scale=Scale(0.0, 1.0))
     elif isinstance(target, tuple):
         box, _ = target
         across, down = image.shape[2], image.shape[1]
@@ -161,9 +164,13 @@ def _agreement(cam: Tensor, attention: Tensor) -> str:
     return f"ρ = {number(round(correlation, 2))}"
 
 
-def _asked(target: Any) -> str:
+def _class(number: int, classes: Sequence[str]) -> str:
+    return classes[number] if number < len(classes) else f"class {number}"
+
+
+def _asked(target: Any, classes: Sequence[str]) -> str:
     if isinstance(target, int):
-        return f"class {target}"
+        return _class(target, classes)
     if isinstance(target, Tensor):
         return "the classes of the marked pixels"
     return "the framed box" if isinstance(target, tuple) else "the answer"

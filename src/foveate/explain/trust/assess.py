@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from foveate.errors import check_at_least
 from foveate.explain.activation import class_activation
 from foveate.explain.at_rest import at_rest
-from foveate.explain.heat import heat
+from foveate.explain.heat import heat, heats
 from foveate.explain.record import record
+from foveate.explain.recording.hearing import unseen
 from foveate.explain.scores import Score, as_many, class_logit, class_probability, correct
 from foveate.explain.trust.ablation import Ablation, ablate
 from foveate.explain.trust.faithful import Faithful, faithful
@@ -38,7 +39,8 @@ class Assessment:
     """What was found of one network.
 
     Attributes:
-        maps: The heat maps that were measured, by name: ``"attention"``, where there is any, and ``"Grad-CAM"``.
+        maps: The heat maps that were measured, by name: ``"attention"``, where a map of positions was recorded,
+            and ``"Grad-CAM"``.
         faithful: Whether the answer hangs on what they mark.
         pointing: Whether they mark what a person marked, where regions were given.
         cascades: By map, whether they show what was learned.
@@ -126,7 +128,8 @@ def assess(
     batches = [
         (images[at : at + batch_size], targets[at : at + batch_size]) for at in range(0, len(images), batch_size)
     ]
-    has_attention = any(True for _ in find_attention(unwrapped(network)))
+    own = unwrapped(network)
+    has_attention = len(unseen(own)) < len(list(find_attention(own)))  # whose maps can be seen
 
     def attention(model: nn.Module, some: Tensor) -> Tensor:
         with at_rest(model) as quiet, record(quiet) as maps:
@@ -137,7 +140,9 @@ def assess(
     def activation(model: nn.Module, some: Tensor) -> Tensor:
         return class_activation(model, some, asked, score=evidence, batch_size=batch_size)
 
-    explain = {ATTENTION: attention, ACTIVATION: activation} if has_attention else {ACTIVATION: activation}
+    explain = {ATTENTION: attention, ACTIVATION: activation}
+    if not has_attention or (place is None and not _has_positions(own, few[:1])):
+        del explain[ATTENTION]
     maps = {name: one(network, few) for name, one in explain.items()}
     return Assessment(
         maps=maps,
@@ -149,6 +154,13 @@ def assess(
         statistics=tuple(gate_statistics(network, batches)) if has_attention else (),
         ablation=ablate(network, batches, score=metric, measure=measure) if has_attention else None,
     )
+
+
+def _has_positions(network: nn.Module, images: Tensor) -> bool:
+    """Whether attention leaves any map of positions: one on channels or kernels alone does not."""
+    with at_rest(network) as quiet, record(quiet) as maps:
+        quiet(images)
+    return bool(heats(maps).maps)
 
 
 def _hangs(found: Faithful, name: str) -> str:

@@ -48,7 +48,7 @@ class Effect:
             >>> Effect(0.001, -0.004, 0.006, 50).points()
             '+0.1 points (-0.4 to +0.6)'
         """
-        mean, low, high = (_signed(100 * value) for value in (self.mean, self.low, self.high))
+        mean, low, high = (fixed(100 * value, 1, sign="+") for value in (self.mean, self.low, self.high))
         return f"{mean} points ({low} to {high})"
 
     def __str__(self) -> str:
@@ -63,6 +63,17 @@ class Effect:
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain values, ready for JSON, which has no infinity."""
         return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+
+def fixed(value: float, digits: int, *, sign: str = "-") -> str:
+    """A number with so many digits; nothing has no sign.
+
+    Example:
+        >>> fixed(-0.004, 2), fixed(0.04, 1, sign="+"), fixed(0.4, 1, sign="+"), fixed(-0.4, 1)
+        ('0.00', '0.0', '+0.4', '-0.4')
+    """
+    told = f"{value:{sign}.{digits}f}"
+    return told if float(told) else f"{0:.{digits}f}"
 
 
 def effect(values: Sequence[float], *, most: float = 1.0, together: int = 1) -> Effect:
@@ -107,12 +118,6 @@ def paired(values: Sequence[float], others: Sequence[float], *, most: float = 1.
     if len(values) != len(others):
         raise FoveateError(f"{len(values)} values and {len(others)} do not pair")
     return effect([value - other for value, other in zip(values, others, strict=True)], most=most, together=together)
-
-
-def _signed(value: float) -> str:
-    """With its sign, in tenths; what rounds to zero has none."""
-    told = f"{value:+z.1f}"
-    return told.removeprefix("+") if float(told) == 0 else told
 
 
 def _quantile(degrees: int, miss: float) -> float:

@@ -17,6 +17,7 @@ from foveate.data.chance import generator
 from foveate.errors import FoveateError, OptionError, check_at_least
 from foveate.explain.at_rest import at_rest
 from foveate.explain.heat import spread
+from foveate.explain.trust.effect import fixed
 from foveate.explain.trust.similarity import rank_correlation, structural_similarity
 from foveate.surgery.attached import find_attention
 from foveate.surgery.attended import host_path
@@ -80,7 +81,7 @@ class Cascade:
                 f"with all layers drawn anew, or before, {what} is the same everywhere: whether it shows what the "
                 "network learned cannot be told"
             )
-        told = f"its rank correlation with itself is {last.correlation:z.2f}"
+        told = f"its rank correlation with itself is {fixed(last.correlation, 2)}"
         if self.passed:
             return f"{what} depends on what the network learned: with all layers drawn anew {told}"
         return (
