@@ -120,6 +120,12 @@ def test_chance_is_known_without_names():
     assert kind_of(torch.zeros(2), ("cat", "dog")).chance() == 1 / 2
 
 
+def test_of_two_classes_that_the_softmax_makes_equal_the_higher_is_said():
+    answer = torch.zeros(1000)
+    answer[595] = 2e-8  # a step of single precision in the logit, none in the probability
+    assert answer.softmax(0)[595] == answer.softmax(0)[434] and Classes(()).told(answer)["class"] == "class 595"
+
+
 def test_one_output_is_no_certainty():
     with pytest.raises(FoveateError, match="one number"):
         kind_of(torch.zeros(1), ("cat",))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import colormaps
+from PIL import Image
 
 from foveate.errors import FoveateError, OptionError
 from foveate.explain import AttentionMap
@@ -238,6 +239,9 @@ def test_what_cannot_be_drawn_is_refused_in_words() -> None:
         draw(gate, sample=2)
     with pytest.raises(OptionError, match="uint8"):
         draw(gate, torch.rand(3, 8, 8))
+    for what in (np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))):  # what people have in hand
+        with pytest.raises(OptionError, match=f"not {type(what).__name__}: make it one with .*pil_to_tensor"):
+            draw(gate, what)  # pyright: ignore[reportArgumentType]
     with pytest.raises(FoveateError, match="1 of its 4 values are not finite"):
         draw(channels(torch.tensor([[0.0, math.nan, 1.0, 1.0]])))
     with pytest.raises(FoveateError, match="outside"):

@@ -40,7 +40,8 @@ class Classes(Kind):
             [('cat', 0.5), ('dog', 0.5)]
         """
         shares = answer.float().softmax(0)
-        ranked: list[int] = shares.argsort(descending=True, stable=True)[:TOP].tolist()
+        # by what comes before the softmax, which makes near ones equal
+        ranked: list[int] = answer.argsort(descending=True, stable=True)[:TOP].tolist()
         best = ranked[0]
         return {
             "class": self.name(best),

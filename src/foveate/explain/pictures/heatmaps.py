@@ -96,12 +96,17 @@ def widened(scale: Scale, least: float) -> Scale:
     return Scale(middle - least / 2, middle + least / 2, scale.diverging)
 
 
-def check_image(image: Tensor | None) -> None:
+def check_image(image: object) -> None:
     """Refuse what is no image to draw on.
 
     Raises:
         OptionError: With what it is instead.
     """
+    if image is not None and not isinstance(image, Tensor):
+        raise OptionError(
+            f"an image to draw on is a uint8 tensor of shape (1 or 3, height, width), not {type(image).__name__}: make it "
+            "one with torchvision.transforms.functional.pil_to_tensor, or torch.from_numpy(array).permute(2, 0, 1)"
+        )
     if image is not None and (image.dtype.is_floating_point or image.ndim != 3 or image.shape[0] not in (1, 3)):
         raise OptionError(
             "an image to draw on is uint8 of shape (1 or 3, height, width), as it was before it was normalised, "
