@@ -104,8 +104,8 @@ def check_image(image: object) -> None:
     """
     if image is not None and not isinstance(image, Tensor):
         raise OptionError(
-            f"an image to draw on is a uint8 tensor of shape (1 or 3, height, width), not {type(image).__name__}: make it "
-            "one with torchvision.transforms.functional.pil_to_tensor, or torch.from_numpy(array).permute(2, 0, 1)"
+            f"an image to draw on is a uint8 tensor of shape (1 or 3, height, width), not {type(image).__name__}: make "
+            "it one with torchvision.transforms.functional.pil_to_tensor, or torch.from_numpy(array).permute(2, 0, 1)"
         )
     if image is not None and (image.dtype.is_floating_point or image.ndim != 3 or image.shape[0] not in (1, 3)):
         raise OptionError(
