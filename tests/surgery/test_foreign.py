@@ -357,6 +357,9 @@ def test_an_error_in_the_network_leaves_nothing_on(layers):
         with pytest.raises(RuntimeError):
             model(x)  # fails behind it
         assert torch.overrides._len_torch_function_stack() == 0
+        assert len(maps) == 0, "of a pass that failed nothing is kept"
+        model[1] = nn.Conv2d(C, 3, 1)
+        model(x)
     assert torch.equal(maps[0].values * x, model[0](x))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
