@@ -73,7 +73,7 @@ def test_readme_has_the_two_commands_and_ci_runs_them():
 
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-LONG = {"docs/comparing.md": pytest.mark.slow}  # a whole study with its costs
+LONG = dict.fromkeys(("docs/comparing.md", "docs/looking.md"), pytest.mark.slow)  # a whole study, a whole album
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=LONG.get(page, ())) for page in PAGES])

@@ -219,3 +219,32 @@ def test_the_results_of_another_question_are_kept_apart(folder: Folder) -> None:
     assert [run["key"] for run in json.loads((second / "study.json").read_text())["runs"]] == ["d"]
     assert json.loads((second / "comparison.json").read_text()) == {"n": 3}
     assert not (folder.path / "comparison.json").exists()
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
+def test_keeping_apart_goes_on_where_it_was_killed(moved: int, folder: Folder, monkeypatch: Any) -> None:
+    folder.open_study({"runs": [{"key": "a"}]})
+    for name in ("comparison.json", "report.html"):
+        folder.write(name, {"of": "a"})
+    replace, rename, count = Path.replace, Path.rename, []
+
+    def killed(act: Any) -> Any:
+        def step(self: Path, target: Path) -> Path:
+            if ".half" in (self.name, target.parent.name):
+                count.append(self)
+                if len(count) > moved:
+                    raise OSError("killed")
+            return act(self, target)
+
+        return step
+
+    with monkeypatch.context() as patch, pytest.raises(FoveateError):
+        patch.setattr(Path, "replace", killed(replace))
+        patch.setattr(Path, "rename", killed(rename))
+        folder.open_study({"runs": [{"key": "b"}]})
+    folder.open_study({"runs": [{"key": "b"}]})
+    folder.write("comparison.json", {"of": "b"})
+    folder.open_study({"runs": [{"key": "c"}]})
+    kept = [one for one in sorted((folder.path / "earlier").iterdir()) if (one / "comparison.json").exists()]
+    assert [json.loads((one / "comparison.json").read_text())["of"] for one in kept] == ["a", "b"]
+    assert [one.name for one in kept] == ["1", "2"] and (kept[0] / "report.html").exists()

@@ -32,11 +32,9 @@ from torch import Tensor
 from foveate.errors import FoveateError
 from foveate.files import HALF_WRITTEN, locked, write_atomically, writing
 from foveate.study.counting import counted
+from foveate.study.earlier import RESULTS, keep_apart, keys_of
 from foveate.study.plain import digest
 from foveate.study.reading import read_json, read_maps, read_run
-
-REPORT = ("report.html", "report.md", "rows.csv")
-RESULTS = ("comparison.json", "cost.json", *REPORT)
 
 
 @dataclass(frozen=True)
@@ -91,24 +89,12 @@ class Folder:
         kept = None
         if before is None or before.get("runs") != value["runs"]:
             with writing(self.path):
-                if before is not None and not _keys(before) <= _keys(value):
-                    kept = self._kept_apart()
+                if before is not None and not keys_of(before) <= keys_of(value):
+                    kept = keep_apart(self.path)
                 for name in RESULTS:
                     (self.path / name).unlink(missing_ok=True)
         self.write("study.json", value)
         return kept
-
-    def _kept_apart(self) -> Path | None:
-        there = [self.path / name for name in (*RESULTS, "study.json") if (self.path / name).exists()]
-        if self.path / "comparison.json" not in there:
-            return None
-        apart = self.path / "earlier"
-        apart.mkdir(exist_ok=True)
-        number = 1 + max((int(one.name) for one in apart.iterdir() if one.name.isdecimal()), default=0)
-        (apart / str(number)).mkdir()
-        for file in there:
-            file.rename(apart / str(number) / file.name)
-        return apart / str(number)
 
     def begins_with(self, keys: Iterable[str]) -> bool:
         """Whether the study that is written down begins with these runs."""
@@ -267,10 +253,6 @@ def maps_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Tensors and metadata as the content of a safetensors file."""
     # the format refuses tensors that share memory, such as a picture that is also what was seen
     return save_tensors({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, metadata)
-
-
-def _keys(study: Mapping[str, Any]) -> set[Any]:
-    return {run.get("key") for run in study.get("runs", [])}
 
 
 def _text(value: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,8 @@ from typing import Any
 from foveate.errors import FoveateError, OptionError
 from foveate.files import write_atomically, writing
 from foveate.study.counting import counted
-from foveate.study.folder import REPORT, Folder, free_name
+from foveate.study.earlier import REPORT
+from foveate.study.folder import Folder, free_name
 from foveate.study.reading import read_json, read_maps, read_run
 
 # of `where` a run was carried out: what its numbers must not differ by, and what is only told
