@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import errno
 import importlib.util
@@ -11,6 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -217,6 +219,15 @@ def test_numbers_stand_in_their_sections(whole_page: Page, start: str, end: str,
     section = part(whole_page, start, end)
     for words in expected:
         assert words in section, (words, section)
+
+
+def test_a_comparison_of_an_earlier_version_has_its_report(whole: Path) -> None:
+    results = load(whole)
+    comparison = copy.deepcopy(dict(results.comparison or {}))
+    for name in ("kept", "relative_error"):
+        del comparison["robustness"][name]
+    told = rendered(replace(results, comparison=comparison))
+    assert "54.1 %" in told.text and "63.7 %" not in told.text
 
 
 def test_what_is_left_out_is_said_above_all(whole_page: Page) -> None:

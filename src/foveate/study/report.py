@@ -144,7 +144,9 @@ def tables(results: Results) -> dict[str, list[grids.Grid]]:
             f"what the baseline lacks (mean relative corruption error: below {hundred} is better than it). {below}"
         )
         heads = {"kept": "kept", "relative_error": "relative error"}
-        found["corruptions"].append(grids.beside({name: robustness[name] for name in heads}, caption, heads=heads))
+        # a comparison of an earlier version has neither
+        if there := {name: robustness[name] for name in heads if name in robustness}:
+            found["corruptions"].append(grids.beside(there, caption, heads=heads))
         caption = f"Test {named} by corruption, mean over strengths. {below}"
         found["single"].append(grids.beside(robustness["single"], caption, turned="Corruption"))
     if shifted := robustness.get("shifted"):
