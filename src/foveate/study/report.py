@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foveate.errors import FoveateError, MissingExtraError, OptionError
+from foveate.errors import FoveateError, OptionError
+from foveate.explain.pages import pages
 from foveate.files import write_atomically
 from foveate.registry import Paper, get, parse
 from foveate.study import grids, wording
@@ -71,22 +72,12 @@ def render(results: Results) -> str:
     comparison = results.comparison
     if comparison is None:
         raise FoveateError(f"'{results.path}' has no comparison yet: let `foveate compare` finish first")
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "compare") from error
-    pages = Environment(
-        loader=PackageLoader("foveate.study"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     study, rows = results.study, comparison["rows"]
     galleries = [_gallery(results, row) for row in rows]
     look = looks(study["arms"])
     metric = comparison["metric"]["name"]
-    return pages.get_template("report.html.j2").render(
+    template = pages("foveate.study", "compare").get_template("report.html.j2")
+    return template.render(
         study=study,
         recipe=study["shared"]["recipe"],
         comparison=comparison,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foveate import __version__
-from foveate.errors import MissingExtraError
 from foveate.explain.album.telling import RULE
+from foveate.explain.pages import pages
 from foveate.explain.trust import GateStatistics
 from foveate.explain.trust.assess import NAMES, Assessment
 from foveate.explain.trust.effect import fixed
@@ -37,21 +37,11 @@ def page(album: Album) -> str:
     Raises:
         MissingExtraError: If Jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "explain") from error
-    pages = Environment(
-        loader=PackageLoader("foveate.explain.album"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = album.trust.found
     sentences = album.trust.sentences()
     whole = found.sentences()[0] if found is not None and found.ablation is not None else ""
-    return pages.get_template("album.html.j2").render(
+    template = pages("foveate.explain.album", "explain").get_template("album.html.j2")
+    return template.render(
         album=album,
         version=__version__,
         headline=whole,
