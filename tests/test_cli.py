@@ -318,3 +318,15 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         r"foveate: interrupted: \d of 4 runs are finished and kept in 'out'; the same command goes on", err
     )
     assert out == ""
+
+
+def test_an_interrupt_that_nobody_takes_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("foveate.cli.showing.get", interrupted)
+    monkeypatch.setattr(sys, "argv", ["foveate", "show", "cbam"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "foveate: interrupted\n"

@@ -198,3 +198,13 @@ def test_truths_of_test_samples_are_the_networks_numbers(tmp_path):
     things = images.seen[0].truth
     assert subject.classes[things[0].label] != "nothing"
     assert images.seen[0].region().any()
+
+
+def test_a_log_is_told_what_is_being_done(run, checkpoint, tmp_path):
+    done = run("--checkpoint", checkpoint, "--shown", 2, "--measured", 4, "--examples", 0, "--out", tmp_path / "a")
+    assert done.returncode == 0
+    told = done.stderr.splitlines()
+    assert [line.partition(":")[0] for line in told] == [
+        "reading images", "asking the network", "drawing images", "measuring how far the maps can be trusted",
+        "measuring what the attention costs", "writing",
+    ]  # fmt: skip

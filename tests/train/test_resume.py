@@ -54,7 +54,8 @@ def test_a_process_that_is_really_killed_resumes_to_the_same_weights(tmp_path: P
     """SIGKILL at random moments, until one start gets to the end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*COMMAND, "--out", str(whole)], check=True, env=environment, capture_output=True)
+    first = subprocess.run([*COMMAND, "--out", str(whole)], check=True, env=environment, capture_output=True, text=True)
+    assert [line[:8] for line in first.stderr.splitlines() if line.startswith("epoch")] == ["epoch 1:", "epoch 2:"]
     begin = [*COMMAND, "--out", str(cut)]
     resume = [sys.executable, "-m", "foveate", "train", "--resume", "--every", "3", "--out", str(cut)]
     chance, kills = random.Random(7), 0

@@ -18,7 +18,7 @@ from foveate.cli.serving import app as serve
 from foveate.cli.showing import show
 from foveate.cli.studying import study
 from foveate.cli.training import check_data, predict, train
-from foveate.cli.words import stop
+from foveate.cli.words import INTERRUPTED, stop
 from foveate.errors import DataError, FoveateError
 
 app = typer.Typer(
@@ -67,11 +67,14 @@ app.command("build-ops")(build_ops)
 def main() -> None:
     """Run the command line; every refusal is one line on standard error, and an exit code that scripts can use."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # Typer takes the interrupt for itself and says nothing
+            stop("interrupted", INTERRUPTED)
+        sys.exit(code)
     except FoveateError as error:
         stop(str(error), 2 if isinstance(error, ValueError | LookupError | ImportError | DataError) else 1)
     except KeyboardInterrupt as error:
-        stop(str(error) or "interrupted", 130)
+        stop(str(error) or "interrupted", INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
@@ -79,7 +82,7 @@ def main() -> None:
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
     except typer.Abort:
-        stop("interrupted", 130)
+        stop("interrupted", INTERRUPTED)
     except Exception as error:
         # Click's own errors, about a misused command or option; Typer brings a Click of its own, so no class to name
         words = getattr(error, "format_message", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from foveate.cli.words import WHERE, Json, console, print_json, stop
+from foveate.cli.words import INTERRUPTED, WHERE, Json, console, print_json, stop
 from foveate.registry import parse_list
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def shown(run: Callable[[Reporter], Comparison], *, as_json: bool) -> None:
         console().print(str(done), highlight=False, markup=False, soft_wrap=True)
         return
     except KeyboardInterrupt as interruption:  # Typer would swallow its sentence
-        stop(str(interruption) or "interrupted", 130)
+        stop(str(interruption) or "interrupted", INTERRUPTED)
     if as_json:
         print_json(comparison.as_dict())
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.words import WHERE, Json, console, print_json
+from foveate.cli.words import WHERE, Json, console, print_json, telling
 from foveate.data.report import shown
 from foveate.errors import OptionError, check_at_least
 
@@ -74,9 +74,7 @@ def look(
     for option, value, least in (("--shown", most, 1), ("--measured", measured, 1), ("--examples", examples, 0)):
         check_at_least(option, value, least)
     check_free(out, pictures, overwrite=overwrite)
-    told = console(stderr=True)
-    with told.status("reading") as status:
-        say = status.update if told.is_terminal else (lambda _: None)
+    with telling(console(stderr=True), "reading") as say:
 
         def on_image(done: int, of: int) -> None:
             say(f"reading images: {done} of {of}")

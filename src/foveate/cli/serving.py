@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.words import stop
+from foveate.cli.words import INTERRUPTED, stop
 
 
 def app(
@@ -49,4 +49,4 @@ def app(
         try:
             Event().wait()
         except KeyboardInterrupt:
-            stop("the page was closed, and what was sent to it removed", 130)
+            stop("the page was closed, and what was sent to it removed", INTERRUPTED)

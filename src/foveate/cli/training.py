@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.words import WHERE, Json, console, print_json, stop
+from foveate.cli.words import INTERRUPTED, WHERE, Json, console, print_json, stop, telling
 from foveate.errors import OptionError
+
+if TYPE_CHECKING:
+    from foveate.train.task import Row
 
 WORK = "`classification`, `segmentation`, `detection` or `medical`; not needed with `--resume`."
 
@@ -58,6 +61,10 @@ def train(
     from foveate.train.running import train as run_training
 
     told = console(stderr=True)
+
+    def epoch(history: list[Row]) -> None:
+        told.print(_line(history[-1]), markup=False, highlight=False, soft_wrap=True)
+
     how: dict[str, Any] = {
         "device": device,
         "devices": devices,
@@ -66,6 +73,7 @@ def train(
         "loggers": tuple(logger or ["tensorboard"]),
         "every": every,
         "progress": not as_json and told.is_terminal,
+        "on_epoch": None if told.is_terminal else epoch,
     }
 
     def said(samples: Any) -> None:
@@ -86,7 +94,7 @@ def train(
                 settings=settings, seed=seed, on_data=said, resume=resume, **how,
             )  # fmt: skip
     except KeyboardInterrupt:
-        stop(f"interrupted; `foveate train --resume --out {out}` goes on", 130)
+        stop(f"interrupted; `foveate train --resume --out {out}` goes on", INTERRUPTED)
     if not done.report:  # of several processes, the first one speaks
         return
     if as_json:
@@ -132,14 +140,37 @@ def predict(
     """What a trained network says of pictures: a picture each, masks where the work is one of them, and JSON."""
     from foveate.train.predicting import predict as run_prediction
 
-    found = run_prediction(checkpoint, images, out, attention=attention)
+    with telling(console(stderr=True), "reading the run") as say:
+
+        def on_image(done: int, of: int) -> None:
+            say(f"predicting: {done} of {of}")
+
+        found = run_prediction(checkpoint, images, out, attention=attention, progress=on_image)
     if as_json:
         print_json(found)
         return
     told = console()
     for name, said in found["images"].items():
         words = {key: value for key, value in said.items() if isinstance(value, str | int | float)}
-        told.print(name + ": " + ", ".join(f"{key} {value}" for key, value in words.items()), markup=False)
+        line = ", ".join(f"{key} {_short(value)}" for key, value in words.items())
+        told.print(f"{name}: {line}", markup=False, highlight=False, soft_wrap=True)
     for name, reason in found["skipped"].items():
         told.print(f"skipped: {name} {reason}", markup=False)
     told.print(f"\npredictions: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(row: Row) -> str:
+    """An epoch, as a line of a log.
+
+    Example:
+        >>> _line({"epoch": 1, "learning_rate": 0.1, "train_loss": 1.01823, "validation_accuracy": 0.585})
+        'epoch 1: train loss 1.02, validation accuracy 0.585'
+    """
+    reached = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate")}
+    told = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in reached.items())
+    return f"epoch {row['epoch']:.0f}: {told}"
+
+
+def _short(value: str | float) -> str:
+    """A number as a person reads it."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from time import monotonic
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from foveate.errors import OptionError
 
@@ -19,6 +23,8 @@ WHERE = (
 )
 ELEMENTWISE = "Elementwise work is not counted as MACs; bytes and times tell it"
 MAP = "256x14x14"  # the feature map that costs are told at unless another is asked for
+INTERRUPTED = 130  # the exit code of what a person interrupted
+PATIENCE = 30.0  # seconds after which a log is told again what is being done
 LARGEST = 2**28  # values of a feature map, 1 GiB of them: more is a slip of the pen
 
 
@@ -26,6 +32,43 @@ def console(*, whole: bool = False, stderr: bool = False) -> Console:
     """Where tables go: as wide as the terminal, or a fixed width for a file, where ``whole`` breaks no line at all."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(width=None if terminal else 10_000 if whole else 120, stderr=stderr)
+
+
+@contextmanager
+def telling(told: Console, first: str) -> Generator[Callable[[str], None]]:
+    """Say what is being done: on a terminal in a line that changes, elsewhere in a line now and then.
+
+    Elsewhere a line is printed where something new begins, which is what stands before a colon, and after
+    :data:`PATIENCE` seconds of the same.
+
+    Args:
+        told: Where.
+        first: What a terminal shows until something is said.
+
+    Example:
+        >>> import io
+        >>> file = io.StringIO()
+        >>> with telling(Console(file=file), "reading") as say:
+        ...     for done in range(1, 100):
+        ...         say(f"reading images: {done} of 99")
+        ...     say("writing")
+        >>> file.getvalue().splitlines()
+        ['reading images: 1 of 99', 'writing']
+    """
+    if told.is_terminal:
+        with told.status(escape(first)) as status:
+            yield lambda text: status.update(escape(text))
+        return
+    last, since = "", 0.0
+
+    def say(text: str) -> None:
+        nonlocal last, since
+        begins, now = text.partition(":")[0], monotonic()
+        if begins != last or now - since > PATIENCE:
+            told.print(text, markup=False, highlight=False, soft_wrap=True)
+            last, since = begins, now
+
+    yield say
 
 
 def print_json(value: Any) -> None:

@@ -103,6 +103,21 @@ def test_masks_keep_what_is_of_no_class(tmp_path):
     assert _truth(torch.tensor([[1, 255]])).tolist() == [[1, 255]]
 
 
+def test_white_is_the_object_where_masks_are_black_and_white(tmp_path):
+    for name, row in (("a", [0, 255]), ("b", [0, 0])):
+        Image.frombytes("L", (2, 1), bytes(row)).save(tmp_path / f"{name}.png")
+    names = ["a.jpg", "b.jpg"]
+    labels = Labels(("ground", "cell"), masks=tmp_path)
+    labels.pair(names)
+    assert [labels.truth(name, "").tolist() for name in names] == [[[0, 1]], [[0, 0]]]
+    # three classes, or a mask that numbers them: 255 is no class
+    assert Labels(("ground", "cell", "rim"), masks=tmp_path).truth("a.jpg", "").tolist() == [[0, 255]]
+    Image.frombytes("L", (2, 1), bytes([0, 1])).save(tmp_path / "b.png")
+    labels = Labels(("ground", "cell"), masks=tmp_path)
+    labels.pair(names)
+    assert [labels.truth(name, "").tolist() for name in names] == [[[0, 255]], [[0, 1]]]
+
+
 def test_a_mask_of_another_shape_is_refused():
     for prepare in (Square((8, 8), torch.Tensor.float), Frame((8, 8), torch.Tensor.float)):
         with pytest.raises(DataError, match=r"'a\.png' is 10 x 20 .* mask is 20 x 10"):

@@ -182,7 +182,7 @@ def look(
         sheets: list[Sheet] = []
         asked = targets(kind, shown, said[: images.shown], known=False)
         for number, (one, target) in enumerate(zip(shown, asked, strict=True)):
-            say(f"drawing image {number + 1} of {len(shown)}")
+            say(f"drawing images: {number + 1} of {len(shown)}")
             sheets.append(sheet(quiet, one, said[number], kind, target=target, place=where, about=found))
         say("measuring how far the maps can be trusted")
         trust = trust_in(quiet, seen, said, kind, place=where, examples=examples, steps=steps)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.decode import UnusableImageError, decode_ids
+from foveate.data.masks.ids import BINARY, WHITE
 from foveate.data.report import enumerated, shown
 from foveate.errors import DataError, nearest
 from foveate.explain.album.seen import Thing, Truth
@@ -45,6 +46,7 @@ class Labels:
         self.classes, self.masks, self.folders = tuple(classes), masks, folders
         self.table = None if table is None else _by_path(table.items())
         self._claimed: set[str] = set()
+        self._white: bool | None = None
 
     @classmethod
     def read(cls, path: Path | None, classes: Sequence[str]) -> Labels:
@@ -141,8 +143,22 @@ class Labels:
         if self.table is not None:
             return None if key is None else self._said(self.table[key], name)
         if self.masks is not None:
-            return None if key is None else _mask(self.masks / key)
+            return None if key is None else self._classes_of(self.masks, key)
         return self._number(folder, name) if self.folders and folder in self.classes else None
+
+    def _classes_of(self, masks: Path, key: str) -> Tensor:
+        """The class of each pixel; as in training, 255 is the second of two where no mask has another number."""
+        ids = _mask(masks / key)
+        if len(self.classes) != len(BINARY):
+            return ids
+        if self._white is None:
+            numbers: set[int] = set()
+            for one in sorted(self._claimed | {key}):
+                numbers |= set(_mask(masks / one).unique().tolist())
+                if not numbers <= {0, WHITE}:
+                    break
+            self._white = WHITE in numbers and numbers <= {0, WHITE}
+        return ids.clamp(max=1) if self._white else ids
 
     def _said(self, said: Any, name: str) -> Truth:
         if isinstance(said, Mapping):

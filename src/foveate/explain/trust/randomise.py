@@ -78,14 +78,14 @@ class Cascade:
         last = self.stages[-1]
         if last.correlation is None:
             return (
-                f"with all layers drawn anew, or before, {what} is the same everywhere: whether it shows what the "
-                "network learned cannot be told"
+                f"with all layers drawn anew, or before, {what} is the same everywhere: whether it depends on the "
+                "network's weights cannot be told"
             )
         told = f"its rank correlation with itself is {fixed(last.correlation, 2)}"
         if self.passed:
-            return f"{what} depends on what the network learned: with all layers drawn anew {told}"
+            return f"{what} depends on the network's weights: with all layers drawn anew {told}"
         return (
-            f"{what} is hardly one of what the network learned: with all layers drawn anew {told}; it shows the image "
+            f"{what} hardly depends on the network's weights: with all layers drawn anew {told}; it shows the image "
             "and the architecture"
         )
 
