@@ -186,7 +186,8 @@ def _launched(page: Any, address: str, port: int | None, uploads: Path) -> str:
             app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )
     except OSError as error:
-        raise FoveateError(f"port {port} of {address} cannot be used ({error}): choose another with --port") from error
+        why = error.strerror or "something else listens there"  # gradio speaks of settings of its own
+        raise FoveateError(f"port {port} of {address} cannot be used, {why}: choose another with --port") from error
     return url
 
 
