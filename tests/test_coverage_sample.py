@@ -31,6 +31,8 @@ EXPECTED = {
     "timm/regnety_002": ("residual", 13),
     "timm/densenet121": ("stage", 4),
 }
+# whose passes take longest; their kinds of network have smaller ones here
+LARGE = ("torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", "smp/FPN-resnet18", "timm/densenet121")
 CAPTURED = ("torchvision/resnet18", "torchvision/squeezenet1_1", "monai/UNet-2d", "timm/convnext_atto")
 
 
@@ -41,7 +43,9 @@ def network(name: str) -> Network:
     return next(found for found in networks(source) if found.name == name)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in EXPECTED]
+)
 def test_attention_attaches_to_the_sample_and_leaves_it_what_it_was(name: str):
     later = () if name in CAPTURED else ("capture",)  # which takes longer than all the others together
     report = examine(network(name), without=later)

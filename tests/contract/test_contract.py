@@ -19,9 +19,8 @@ DIRECT = [name for name in checks() if name not in GRAPHS]
 # Forms other than the default's, by the smallest height and width that their graphs accept: a size over which
 # torch.export sees a gathered or shrunken map of one position, which it takes for a constant.
 VARIANTS = {spec: about(name).VARIANTS[spec] for name, spec in collected("VARIANTS")}
-# One of each base class, and the five that everything began with.
-SAMPLE = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet")
-SAMPLE += ("coordinate", "global_context", "criss_cross", "shuffle", "odconv", "attentional_fusion", "attention_gate")
+# The five that everything began with, and one of each way in beside theirs: a convolution's place, two maps, a guide.
+SAMPLE = ("squeeze_excite", "eca", "gather_excite", "cbam", "psanet", "odconv", "attentional_fusion", "attention_gate")
 # Capture takes seconds a form: those whose graphs differ in kind from the default's.
 CAPTURED = [spec for _, spec in collected("CAPTURED")]
 
