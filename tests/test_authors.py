@@ -101,6 +101,34 @@ class Case:
                 terms += weight[0].numel() + weight.shape[0]
         return torch.finfo(expected.dtype).eps * terms * passes * max(1.0, expected.abs().max().item())
 
+    def allowed_of(self, key: str) -> float:
+        """The same of a parameter's gradient.
+
+        One that is zero by theory, as of a bias before a norm that trains, is what roundings leave of terms that
+        cancel: these are as large as the largest gradient of the module, and how they round is the processor's affair.
+        """
+        gradients = self.read("grad")
+        most = max(gradients.values(), key=lambda gradient: gradient.abs().max().item())
+        left = self.allowed(most, passes=2)
+        return left if gradients[key].abs().max().item() <= left else self.allowed(gradients[key], passes=2)
+
+    def merged(self, gradient: Tensor) -> Tensor:
+        """A gradient by input, with those of positions that have equal inputs added up, where that has to be.
+
+        A maximum of what a layer computed of equal inputs is at any of them: a layer may round them differently, by
+        where they lie among a processor's vectors.
+        """
+        if self.name not in MAXIMA_OF_LAYERS:
+            return gradient
+        rows = []
+        for x, own in zip(self.tensor("x").flatten(2), gradient.flatten(2), strict=True):
+            _, groups = x.unique(dim=1, return_inverse=True)
+            rows.append(torch.zeros_like(own).index_add(1, groups, own))
+        return torch.stack(rows)
+
+
+MAXIMA_OF_LAYERS = ("channel_prior",)
+
 
 def cases() -> Iterator[Any]:
     for file in sorted(path.stem for path in DATA.glob("*.safetensors") if path.stem != "psanet_mask"):
@@ -139,7 +167,8 @@ def test_the_gradients_are_the_authors(case: Case) -> None:
     for kind, x in given.items():
         expected = case.tensor(f"grad_{kind}")
         assert x.grad is not None
-        assert (x.grad - expected).abs().max().item() <= case.allowed(expected, passes=2), kind
+        difference = case.merged(x.grad) - case.merged(expected)
+        assert difference.abs().max().item() <= case.allowed(expected, passes=2), kind
     gradients = case.read("grad")
     assert set(gradients) == {key for key, _ in module.named_parameters()}
     for key, parameter in module.named_parameters():
@@ -148,7 +177,7 @@ def test_the_gradients_are_the_authors(case: Case) -> None:
             continue
         assert parameter.grad is not None, key
         difference = (parameter.grad - gradients[key].reshape(parameter.shape)).abs().max().item()
-        assert difference <= case.allowed(gradients[key], passes=2), key
+        assert difference <= case.allowed_of(key), key
 
 
 @pytest.mark.parametrize("case", [p for p in WITH_GRADIENTS if p.values[0].training and p.values[0].read("after")])

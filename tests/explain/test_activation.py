@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from foveate import hosts
+from foveate import attach, hosts
 from foveate.errors import FoveateError, MissingExtraError, OptionError, PlaceError
 from foveate.explain.activation import METHODS, class_activation, target_layer
 from foveate.explain.scores import box_score, mask_logit
+from foveate.hosts.segmenters import build_segmenter
 from tests.explain.trust.networks import attended, images
 
 
@@ -117,6 +118,14 @@ def test_a_segmenting_network_is_looked_at_where_it_turns(name, layer):
     mask[:, 10:30] = 1
     x = torch.nn.functional.interpolate(x, size=64)
     assert class_activation(network, x, mask, score=mask_logit).shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize(("attention", "at"), [("attention_gate", "skip"), ("scse", "skip"), ("coordinate", "down.4")])
+def test_attention_does_not_move_where_a_network_is_looked_at(attention, at):
+    """The deepest gate is of the bridge's size, and makes something finer; coordinate attention has one axis alone."""
+    network, _ = build_segmenter("foveate/unet", classes=2, crop=64, width=4)
+    attach(network.eval(), attention, at=at)
+    assert target_layer(network, torch.zeros(1, 3, 64, 64)) == "down.4"
 
 
 def test_a_detector_is_asked_about_a_box():

@@ -162,7 +162,11 @@ def _whence(folder: Path) -> str:
     parts = [f"trained by foveate, the run in {folder.resolve().name}"]
     if epochs:
         data = report.get("data_report", {}).get("name") if isinstance(report.get("data_report"), dict) else None
-        parts.append(f"{epochs} epochs" + (f" on {data}" if data else ""))
+        best = report.get("best", {}).get("epoch") if isinstance(report.get("best"), dict) else None
+        kept = f", of which the weights after epoch {best:.0f} are kept" if best and best < epochs else ""
+        parts.append(f"{epochs} epochs" + (f" on {data}" if data else "") + kept)
+    if plan.get("weights"):
+        parts.append(f"from the weights in {Path(str(plan['weights'])).name}")
     return ", ".join(parts)
 
 

@@ -116,6 +116,17 @@ def test_attention_that_acts_is_not_called_the_identity():
     assert (found.identity, found.cautions) == (False, ())
 
 
+def test_attention_that_hardly_acts_is_not_left_to_look_constant():
+    model = network("cbam", "identity")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("blend"):
+                parameter.fill_(-0.07)
+    [caution] = about(model, ORIGIN, images()).cautions
+    assert "hardly acts" in caution
+    assert "more than 7.0% of the way" in caution
+
+
 def test_random_weights_and_untrained_attention_are_said():
     random = about(network(), Origin("n", "w", trained=False, attention_trained=False), images()).cautions
     assert "random" in random[0]

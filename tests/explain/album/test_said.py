@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from foveate import attach, hosts
+from foveate.attention import Gate, Map
 from foveate.errors import FoveateError
 from foveate.explain.album import Images, Origin, Seen, Thing, look
 from foveate.explain.album.about import about
@@ -15,6 +16,7 @@ from foveate.explain.album.album import check_free
 from foveate.explain.album.answers import Classes, Masks, kind_of
 from foveate.explain.album.cost import cost_of
 from foveate.explain.album.page import _correlation, _number
+from foveate.explain.album.telling import telling_place
 from foveate.explain.trust.effect import Effect
 from foveate.surgery import disable
 
@@ -100,7 +102,7 @@ def test_the_page_says_how_the_place_was_chosen():
     model = attach(classifier(nn.Identity()), "cbam", at="1", start="paper").eval()
     page = looked(model, 0, place="1").html()
     assert "which was asked for" in page
-    assert "where attention changes positions most" not in page
+    assert "where attention sets positions apart most" not in page
 
 
 def test_attention_without_positions_is_not_called_none():
@@ -226,3 +228,30 @@ def test_attention_on_kernels_alone_is_ablated_all_the_same():
     assert found.place is None
     assert set(found.trust.found.maps) == {"Grad-CAM"}
     assert found.trust.found.ablation is not None
+
+
+class Ramp(Gate):
+    """A gate that rises from left to right, whatever it is given."""
+
+    def __init__(self, first, last):
+        super().__init__()
+        self.first, self.last = first, last
+        self.map = Map("w")
+
+    def gather(self, x):
+        return torch.linspace(self.first, self.last, x.shape[-1]).expand(len(x), 1, 1, -1)
+
+    def weigh(self, context):
+        return context
+
+    def reset_parameters(self):
+        pass
+
+
+def test_the_place_shown_large_is_no_gate_that_is_shut():
+    """What it lets through differs a hundredfold from left to right, and is nothing everywhere."""
+    model = classifier(nn.Identity(), nn.Conv2d(8, 8, 1))
+    attach(model, lambda _: Ramp(1e-5, 1e-3), at="1", start="paper", name="shut")
+    attach(model, lambda _: Ramp(0.5, 1.0), at="2", start="paper", name="open")
+    assert telling_place(model.eval(), seen(0, 1)) == "2"
+    assert telling_place(model, seen(0, 1), "1") == "1"

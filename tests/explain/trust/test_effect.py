@@ -29,6 +29,28 @@ def test_where_nothing_varies_the_interval_is_that_of_what_was_not_seen():
     assert effect([1.0]).low == pytest.approx(0.05)
 
 
+def test_few_changes_of_answers_are_no_small_scatter():
+    """Against Bonett and Price's formula, written out: n12 + 1 and n21 + 1 of n + 2."""
+    for lost, won, count in ((1, 0, 320), (3, 5, 40), (0, 2, 10)):
+        base = [1.0] * lost + [0.0] * (count - lost)
+        now = [0.0] * lost + [1.0] * won + [0.0] * (count - lost - won)
+        p12, p21 = (won + 1) / (count + 2), (lost + 1) / (count + 2)
+        half = stats.norm.ppf(0.975) * ((p12 + p21 - (p12 - p21) ** 2) / (count + 2)) ** 0.5
+        found = paired(now, base)
+        assert (found.low, found.high) == pytest.approx((p12 - p21 - half, p12 - p21 + half), rel=1e-12)
+        assert found.mean == pytest.approx((won - lost) / count)
+
+
+@pytest.mark.parametrize("count", [300, 320, 400])
+def test_a_loss_as_large_as_the_margin_is_seldom_called_none(count: int) -> None:
+    """Exactly, by the binomial: how often a true loss of one point is found to lie within one point."""
+    missed = 0.0
+    for lost in range(12):
+        found = paired([0.0] * lost + [1.0] * (count - lost), [1.0] * count)
+        missed += float(stats.binom.pmf(lost, count, 0.01)) * found.within(0.01)
+    assert missed < 0.05
+
+
 def test_what_is_no_number_is_refused():
     with pytest.raises(FoveateError, match="no image"):
         effect([])

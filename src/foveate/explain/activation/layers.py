@@ -64,10 +64,13 @@ def _turning(seen: Pass) -> str | None:
         for source in value.sources
         if _same_axes(seen, source, value) and 1 < source.positions < value.positions and _unpooled(source)
     ]
-    if not coarse:
-        return None
-    fewest = min(value.positions for value in coarse)
-    value = max((value for value in coarse if value.positions == fewest), key=lambda value: value.serial)
+    # what attention makes on the way to its gates may be coarser still, and is no module's answer
+    first = sorted(set(coarse), key=lambda value: (value.positions, -value.serial))
+    return next((path for value in first if (path := _made_by(seen, value))), None)
+
+
+def _made_by(seen: Pass, value: Value) -> str | None:
+    """The path of what made a map, or of what made the map of this size that it was made from."""
     deepest = max((value.depth for value in seen.root.returned), default=0)
     while value.depth >= deepest or not _path(seen, value):  # the answer itself, or made by no module
         before = [one for one in value.sources if one.is_map and one.positions == value.positions]

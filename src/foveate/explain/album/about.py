@@ -20,6 +20,8 @@ from foveate.surgery import attached, disable, status
 from foveate.surgery.attached import AttachedAttention
 from foveate.surgery.status import BlendRange
 
+HARDLY = 0.1  # of the way to the published mechanism: what has gone less hardly acts
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -212,7 +214,23 @@ def _cautions(origin: Origin, mechanisms: Sequence[Mechanism], identity: bool) -
             "The attention of this network was never trained: what its maps show comes from random weights, and it "
             "changes the answers of a network that was trained without it."
         )
+    if not identity:
+        most = [(one.title, _largest(one.blend)) for one in mechanisms if one.blend is not None]
+        found += [_hardly(title, largest) for title, largest in most if largest < HARDLY]
     return [*found, *origin.notes]
+
+
+def _largest(blend: BlendRange) -> float:
+    return max(abs(blend.smallest), abs(blend.largest))
+
+
+def _hardly(title: str, most: float) -> str:
+    """Of attention that is nearly the identity it began as: what follows from that, and what does not."""
+    return (
+        f"{title} hardly acts: nowhere has it gone more than {most:.1%} of the way from the "
+        "identity, which it began as, to the published mechanism. Where numbers below say that replacing its maps "
+        "changes nothing, that is why: the maps themselves may well differ from image to image."
+    )
 
 
 def _hidden(names: Sequence[str]) -> list[str]:

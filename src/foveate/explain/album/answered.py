@@ -38,17 +38,19 @@ def colour(label: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Boxed:
-    """An image with boxes in the colours of their classes, numbered.
+    """An image with boxes in the colours of their classes.
 
     Attributes:
         image: The image, below the boxes.
         size: Height and width that the boxes are in.
         things: The boxes; of each class, too, how it is drawn.
+        numbered: Whether each has its number.
     """
 
     image: Pixels
     size: tuple[int, int]
     things: tuple[Thing, ...]
+    numbered: bool = True
 
     @property
     def height(self) -> int:
@@ -65,11 +67,13 @@ class Boxed:
         axes.set_axis_off()
         axes.set(xlim=(0, self.size[1]), ylim=(self.size[0], 0))
         for number, thing in enumerate(self.things, 1):
+            # a tag stands in its box, where it covers no heading
             left, high, right, low = thing.box.tolist()
             for edge, width in (("black", 3.5), (colour(thing.label), 2.0)):
                 axes.add_patch(Rectangle((left, high), right - left, low - high, fill=False, ec=edge, lw=width))
             style: dict[str, Any] = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
-            axes.text(left, high, f" {number} ", color="white", fontsize=9, va="bottom", bbox=style, clip_on=False)
+            if self.numbered:
+                axes.text(left, high, f" {number} ", color="white", fontsize=8, va="top", bbox=style, clip_on=True)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,11 @@ def answered(one: Seen, answer: Any, kind: Kind) -> Picture:
             (colour(thing.label), f"{number}: {kind.name(thing.label)} {score:.0%}")
             for number, (thing, score) in enumerate(found, 1)
         ]
+        if isinstance(one.truth, tuple):
+            known = sorted({thing.label for thing in one.truth} - {thing.label for thing, _ in found})
+            rows += [(colour(label), f"{kind.name(label)}: marked, not found") for label in known]
         panels = _boxed(one, [thing for thing, _ in found], rows)
+        caption = "What the network was given: the whole picture, made smaller where it is too large."
     elif isinstance(kind, Masks):
         panels = _masked(one, kind.found(answer), kind)
     else:
@@ -133,7 +141,7 @@ def _boxed(one: Seen, found: Sequence[Thing], rows: Sequence[tuple[str, str]]) -
     width = tile_width(2) if known else ONE
     sides: list[Any] = [Boxed(_plain(one, width, "found"), one.size, tuple(found))]
     if isinstance(one.truth, tuple):
-        sides.append(Boxed(_plain(one, width, "marked by a person"), one.size, one.truth))
+        sides.append(Boxed(_plain(one, width, "marked by a person"), one.size, one.truth, numbered=False))
     return below(tiles(sides, 2 if known else 1), tiles([Legend(tuple(rows))], 1) if rows else ())
 
 

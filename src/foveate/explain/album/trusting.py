@@ -151,7 +151,13 @@ def trust_in(
         return nothing(f"They could not be measured: {error}.")
     if isinstance(kind, Classes):
         missing += _too_few(found, len(counted))
-    return Trust(found, len(counted), min(examples, len(counted)), known, tuple(missing), place, kind.chance())
+    measured = min(examples, len(counted))
+    if found.pointing is not None and len(found.pointing.images) < measured:
+        missing.append(
+            f"Whether maps point at what is marked is told of {len(found.pointing.images)} of {measured} images: on "
+            "the others all or nothing is marked, or one of the maps marks nothing."
+        )
+    return Trust(found, len(counted), measured, known, tuple(missing), place, kind.chance())
 
 
 def _too_few(found: Assessment, count: int) -> list[str]:

@@ -22,7 +22,7 @@ CHANGED = (
     "more, blue is less, 0 is as before."
 )
 TAKEN = "How much all positions together take from each, on average."
-_WITHIN = 0.98  # of the values; a few positions with almost no energy before would leave all others pale
+_WITHIN = 0.98  # of a map's values; a few positions with almost no energy before would leave all others pale
 _AXES = {1: "signals", 2: "images", 3: "volumes"}
 
 
@@ -60,10 +60,9 @@ def scale_for(values: list[Tensor], *, diverging: bool) -> tuple[Scale, bool]:
     own = scale_of(*values, diverging=diverging)
     if not diverging:
         return (own if own.constant else widened(own, 0.0)), False
-    import torch
-
-    every = torch.cat([one.flatten() for one in values]).abs()
-    limit = float(every.kthvalue(math.ceil(_WITHIN * len(every))).values)
+    # map by map: a small map that changes much has its shades beside large ones that change little
+    each = [one.flatten().abs() for one in values]
+    limit = max(float(one.kthvalue(math.ceil(_WITHIN * len(one))).values) for one in each)
     limit = max(limit, LEAST / 2)
     return Scale(-limit, limit, diverging=True), limit < own.high
 

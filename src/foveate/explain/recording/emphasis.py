@@ -26,12 +26,16 @@ def emphasis_hook(tell: Callable[[Float[Tensor, "b ..."]], None]) -> Any:
     """A forward hook, with keywords, that tells the logarithm of how each position's share in the energy changed."""
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        # of two maps, what the network would have without the attention
-        x = module.identity(*inputs) if isinstance(module, Pair) else next(iter((*inputs, *named.values())))
+        x = given(module, inputs, named)
         if isinstance(output, Tensor) and output.ndim > 2 and output.shape == x.shape:
             tell(_energy_share(output).log() - _energy_share(x).log())
 
     return hook
+
+
+def given(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    """The features that attention acts on; of two maps, what the network would have without the attention."""
+    return module.identity(*inputs) if isinstance(module, Pair) else next(iter((*inputs, *named.values())))
 
 
 def _energy_share(x: Tensor) -> Tensor:

@@ -18,7 +18,11 @@ class Effect:
 
     Student's t-interval. Where all images have the same value, it says nothing of images that were not there, so the
     interval is that of an event that n images did not show: its probability is below 1 - 0.05 ** (1 / n), about 3 / n
-    (the rule of three), and it would move the mean by at most ``most``.
+    (the rule of three), and it would move the mean by at most ``most``. Nor does it say much where answers are right or
+    wrong and few of them change: then the interval is the adjusted Wald interval of a difference of paired proportions,
+    with one image more that changes either way.
+
+    Source: Bonett and Price (2012), https://doi.org/10.3102/1076998611411915.
 
     Attributes:
         mean: The mean.
@@ -108,21 +112,34 @@ def effect(values: Sequence[float], *, most: float = 1.0, together: int = 1) -> 
     return Effect(mean, mean - half, mean + half, count)
 
 
+def _of_answers(changes: Sequence[float], most: float, together: int) -> Effect:
+    """The mean of changes that are each ``-most``, 0 or ``most``, not all alike."""
+    count, more = len(changes), len(changes) + 2
+    up, down = ((sum(change * sign > 0 for change in changes) + 1) / more for sign in (1, -1))
+    half = _quantile(math.inf, (1 - CONFIDENCE) / together) * math.sqrt((up + down - (up - down) ** 2) / more)
+    return Effect(math.fsum(changes) / count, most * (up - down - half), most * (up - down + half), count)
+
+
 def paired(values: Sequence[float], others: Sequence[float], *, most: float = 1.0, together: int = 1) -> Effect:
-    """The mean difference between two values of each image.
+    """The mean difference between two values of each image; where all are 0 or ``most``, they are answers.
 
     Example:
         >>> paired([2.0, 3.0], [1.0, 2.5]).mean
         0.75
+        >>> paired([0.0] + 319 * [1.0], 320 * [1.0]).points()  # one answer in 320 changed
+        '-0.3 points (-1.4 to +0.7)'
     """
     if len(values) != len(others):
         raise FoveateError(f"{len(values)} values and {len(others)} do not pair")
-    return effect([value - other for value, other in zip(values, others, strict=True)], most=most, together=together)
+    changes = [value - other for value, other in zip(values, others, strict=True)]
+    if len(set(changes)) > 1 and {*values, *others} <= {0.0, most}:
+        return _of_answers(changes, most, together)
+    return effect(changes, most=most, together=together)
 
 
-def _quantile(degrees: int, miss: float) -> float:
+def _quantile(degrees: float, miss: float) -> float:
     try:
         from scipy.stats import t
     except ImportError as error:
         raise MissingExtraError("scipy", "explain") from error
-    return float(t.ppf(1 - miss / 2, degrees))
+    return float(t.ppf(1 - miss / 2, degrees))  # with infinitely many degrees the normal distribution's

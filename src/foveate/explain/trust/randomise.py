@@ -82,6 +82,9 @@ class Cascade:
                 "network's weights cannot be told"
             )
         told = f"its rank correlation with itself is {fixed(last.correlation, 2)}"
+        compared = sum(one is not None for one in last.rank_correlation)
+        if compared < len(last.rank_correlation):
+            told += f" on {compared} of {len(last.rank_correlation)} images; on the others one of the two is flat"
         if self.passed:
             return f"{what} depends on the network's weights: with all layers drawn anew {told}"
         return (
