@@ -32,7 +32,9 @@ EXPECTED = {
     "timm/densenet121": ("stage", 4),
 }
 # whose passes take longest; their kinds of network have smaller ones here
-LARGE = ("torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", "smp/FPN-resnet18", "timm/densenet121")
+LARGE = (
+    "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", "smp/FPN-resnet18", "timm/densenet121", "timm/regnety_002",
+)  # fmt: skip
 CAPTURED = ("torchvision/resnet18", "torchvision/squeezenet1_1", "monai/UNet-2d", "timm/convnext_atto")
 
 

@@ -40,7 +40,14 @@ def run_without_extras(code):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["list", "--json"], ["compare", "--help"], ["show", "cbam", "--shape", "8x4x4"]]
+    "arguments",
+    [
+        ["--help"],
+        ["show", "cbam", "--shape", "8x4x4"],
+        pytest.param(["list"], marks=pytest.mark.slow),
+        pytest.param(["list", "--json"], marks=pytest.mark.slow),
+        pytest.param(["compare", "--help"], marks=pytest.mark.slow),
+    ],
 )
 def test_the_command_line_works_in_a_core_only_installation(arguments):
     done = run_without_extras(f"sys.argv = ['foveate', *{arguments!r}]\nfrom foveate.cli import main\nmain()")

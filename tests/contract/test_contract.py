@@ -59,7 +59,7 @@ def graphs():
     (`tests/test_certificates.py`); `pytest -m slow` captures them again.
     """
     for case in parametrize(*names(), *CAPTURED, only=GRAPHS)["argvalues"]:
-        quick = case.subject.name.partition(":")[0] in SAMPLE
+        quick = case.subject.name in SAMPLE
         yield pytest.param(case, id=str(case), marks=() if quick else pytest.mark.slow)
 
 

@@ -36,8 +36,8 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize(
     ("file", "interpret", "which"),
     [
-        ("interpreted.py", "1", "not many_small_tiles"),
-        pytest.param("interpreted.py", "1", "many_small_tiles", marks=pytest.mark.slow),
+        ("interpreted.py", "1", "tiles_as_they_are and float32"),
+        pytest.param("interpreted.py", "1", "", marks=pytest.mark.slow),
         pytest.param("compiled.py", "0", "", marks=pytest.mark.slow),  # half a minute: every kernel for a GPU not here
     ],
 )

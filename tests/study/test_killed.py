@@ -161,6 +161,7 @@ def check_resumed(out: Path, undisturbed: list[dict[str, Any]]) -> None:
     assert [numbers(run) for run in load(out).runs] == [numbers(run) for run in undisturbed]
 
 
+@pytest.mark.slow
 def test_killed_while_rates_are_chosen_and_started_again(tmp_path: Path) -> None:
     small_study.carry_out(tmp_path / "calm")
     undisturbed = load(tmp_path / "calm").runs

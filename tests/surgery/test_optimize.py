@@ -195,6 +195,7 @@ def test_graphs_hold_the_network_as_it_is(mode: str):
         assert torch.equal(graph(x), plain(x))
 
 
+@pytest.mark.slow  # half a minute of the compiler
 def test_regions_are_compiled_and_equal_ones_once():
     torch._dynamo.reset()
     model = attended(lambda: hosts.build("foveate/resnet20", classes=10), "se")
