@@ -1,5 +1,6 @@
 """`foveate look` as a person and as a script meet it."""
 
+import io
 import json
 import shlex
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from foveate import attach, hosts
 from foveate.cli import main
 from foveate.cli.looking import _command, _of_run, look
+from foveate.cli.words import telling
 from foveate.explain.album import Frame
-from foveate.train.album import _padded, samples_of, sizes_of, trained
+from foveate.train.album import _padded, _whence, samples_of, sizes_of, trained
 from foveate.train.assembly import Assembly, save_model
 
 CLOTHES = (
@@ -208,3 +211,27 @@ def test_a_log_is_told_what_is_being_done(run, checkpoint, tmp_path):
         "reading images", "asking the network", "drawing images", "measuring how far the maps can be trusted",
         "measuring what the attention costs", "writing",
     ]  # fmt: skip
+
+
+def test_a_page_says_which_weights_a_run_began_with_and_which_it_kept(tmp_path):
+    def written(**plan):
+        (tmp_path / "run.json").write_text(json.dumps({"recipe": {"epochs": 3}, "weights": None, **plan}))
+        return _whence(tmp_path)
+
+    (tmp_path / "report.json").write_text(json.dumps({"best": {"epoch": 2.0}}))
+    assert written().endswith("3 epochs, of which the weights after epoch 2 are kept")
+    assert written(weights="/some/where/resnet20.safetensors").endswith(
+        ", begun with the weights 'resnet20.safetensors'"
+    )
+    assert written(weights="pretrained").endswith(", begun with the weights 'pretrained'")
+    assert written(recipe={"epochs": 2}).endswith("2 epochs")  # the last one is the best
+
+
+def test_a_log_is_told_again_after_a_while_of_the_same(monkeypatch):
+    clock = iter([0.0, 10.0, 31.0, 40.0])
+    monkeypatch.setattr("foveate.cli.words.monotonic", lambda: next(clock))
+    file = io.StringIO()
+    with telling(Console(file=file), "") as say:
+        for done in range(4):
+            say(f"reading: {done} of [4]")
+    assert file.getvalue().splitlines() == ["reading: 0 of [4]", "reading: 2 of [4]"]

@@ -10,9 +10,9 @@ from urllib.parse import urlparse
 import pytest
 from PIL import Image
 
-from foveate.app.serving import warning_of
+from foveate.app.serving import serving, warning_of
 from foveate.app.uploads import BYTES
-from foveate.errors import OptionError
+from foveate.errors import FoveateError, OptionError
 from tests.app.bad_files import BAD
 
 pytestmark = pytest.mark.slow
@@ -176,3 +176,14 @@ def test_who_else_may_read_along_is_said():
     assert "no password" in warning_of("192.168.1.5")
     with pytest.raises(OptionError, match="no address"):
         warning_of("my.host")
+
+
+def test_a_port_that_is_taken_is_told_without_gradios_settings(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(FoveateError) as refused, serving(port=port):
+            pass
+    expected = f"port {port} of 127.0.0.1 cannot be used, something else listens there: choose another with --port"
+    assert str(refused.value) == expected

@@ -172,5 +172,10 @@ def _line(row: Row) -> str:
 
 
 def _short(value: str | float) -> str:
-    """A number as a person reads it."""
+    """A number as a person reads it.
+
+    Example:
+        >>> _short(0.36812), _short(12), _short("Pullover")
+        ('0.368', '12', 'Pullover')
+    """
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -166,7 +166,7 @@ def _whence(folder: Path) -> str:
         kept = f", of which the weights after epoch {best:.0f} are kept" if best and best < epochs else ""
         parts.append(f"{epochs} epochs" + (f" on {data}" if data else "") + kept)
     if plan.get("weights"):
-        parts.append(f"from the weights in {Path(str(plan['weights'])).name}")
+        parts.append(f"begun with the weights '{Path(str(plan['weights'])).name}'")
     return ", ".join(parts)
 
 

@@ -13,6 +13,7 @@ from foveate.errors import FoveateError
 from foveate.explain.album import Images, Origin, Seen, Thing, look
 from foveate.explain.album.about import about
 from foveate.explain.album.album import check_free
+from foveate.explain.album.answered import answered
 from foveate.explain.album.answers import Classes, Masks, kind_of
 from foveate.explain.album.cost import cost_of
 from foveate.explain.album.page import _correlation, _number
@@ -255,3 +256,31 @@ def test_the_place_shown_large_is_no_gate_that_is_shut():
     attach(model, lambda _: Ramp(0.5, 1.0), at="2", start="paper", name="open")
     assert telling_place(model.eval(), seen(0, 1)) == "2"
     assert telling_place(model, seen(0, 1), "1") == "1"
+
+
+def test_images_that_pointing_leaves_out_are_told():
+    """All of the first is marked: no map can miss it."""
+    half = torch.zeros(16, 16, dtype=torch.long)
+    half[:, 8:] = 1
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Identity(), nn.Conv2d(8, 2, 1))
+    attach(model, "cbam", at="1", start="paper")
+    found = looked(model.eval(), torch.ones_like(half), half, half, examples=3, steps=2).trust
+    assert len(found.found.pointing.images) == 2
+    [told] = [one for one in found.missing if "point at what is marked" in one]
+    assert "is told of 2 of 3 images" in told
+    told = looked(model, half, half, half, examples=3, steps=2).trust.missing
+    assert [one for one in told if "is told of" in one] == []
+
+
+def test_boxes_of_a_person_have_no_numbers_and_all_classes_a_colour():
+    image = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    box = torch.tensor([2.0, 2.0, 9.0, 9.0])
+    kind = kind_of({"boxes": box[None], "scores": torch.tensor([0.9]), "labels": torch.tensor([1])}, ("", "cat", "dog"))
+    one = Seen("a", image, image.float(), (Thing(box, 1), Thing(box + 4, 2)))
+    answer = {"boxes": box[None], "scores": torch.tensor([0.9]), "labels": torch.tensor([1])}
+    picture = answered(one, answer, kind)
+    words = [word.strip() for word in re.findall(r"<text[^>]*>([^<]*)</text>", picture.svg())]
+    assert "cut" not in picture.caption
+    assert words.count("1") == 1
+    assert "1: cat 90%" in words
+    assert "dog: marked, not found" in words

@@ -50,6 +50,14 @@ def test_the_cascade_runs_from_the_last_layer_to_the_first():
     assert few.stages[-1].share == 1
 
 
+@pytest.mark.parametrize(("values", "words"), [
+    ((0.1, 0.3, None, None), "is 0.20 on 2 of 4 images; on the others one of the two is flat"),
+    ((0.1, 0.3), "drawn anew its rank correlation with itself is 0.20"),
+])  # fmt: skip
+def test_of_how_many_images_a_cascade_speaks(values, words):
+    assert Cascade((Stage("first", 1.0, values, values),)).sentence("it").endswith(words)
+
+
 def test_everything_is_drawn_anew():
     network = attended("cbam").train()
     held = {}

@@ -67,12 +67,11 @@ class Boxed:
         axes.set_axis_off()
         axes.set(xlim=(0, self.size[1]), ylim=(self.size[0], 0))
         for number, thing in enumerate(self.things, 1):
-            # a tag stands in its box, where it covers no heading
             left, high, right, low = thing.box.tolist()
             for edge, width in (("black", 3.5), (colour(thing.label), 2.0)):
                 axes.add_patch(Rectangle((left, high), right - left, low - high, fill=False, ec=edge, lw=width))
             style: dict[str, Any] = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
-            if self.numbered:
+            if self.numbered:  # in its box, where it covers no heading
                 axes.text(left, high, f" {number} ", color="white", fontsize=8, va="top", bbox=style, clip_on=True)
 
 
