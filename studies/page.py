@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foveate.study.wording import points
 from studies.frozen import STUDIES
 
 HEAD = """<!-- written by `uv run python -m studies`; edit studies/page.py instead -->
@@ -85,7 +86,7 @@ def _percent(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.1f}"
+    return "" if value is None else points(value)
 
 
 def _with_interval(found: Mapping[str, Any] | None) -> str:

@@ -128,6 +128,29 @@ def test_attention_does_not_move_where_a_network_is_looked_at(attention, at):
     assert target_layer(network, torch.zeros(1, 3, 64, 64)) == "down.4"
 
 
+class Turning(nn.Module):
+    """Two maps of the same size become finer, one after the other; a coarser one is left over."""
+
+    def __init__(self, *, leftover: bool):
+        super().__init__()
+        self.leftover = leftover
+        self.first, self.second = (nn.Conv2d(3, 4, 3, stride=4, padding=1) for _ in range(2))
+        self.coarser = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1))  # deeper than what is left over
+
+    def forward(self, x):
+        first = nn.functional.interpolate(self.first(x), size=x.shape[2:])
+        second = self.second(x)
+        if self.leftover:
+            nn.functional.interpolate(self.coarser(second), size=x.shape[2:])
+        return self.head(first + nn.functional.interpolate(second, size=x.shape[2:]))
+
+
+@pytest.mark.parametrize("leftover", [False, True])
+def test_of_maps_that_turn_alike_it_is_the_last_that_the_answer_is_made_of(leftover):
+    assert target_layer(Turning(leftover=leftover).eval(), torch.zeros(1, 3, 32, 32)) == "second"
+
+
 def test_a_detector_is_asked_about_a_box():
     from foveate.hosts.detectors import build_detector
 

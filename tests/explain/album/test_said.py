@@ -268,6 +268,9 @@ def test_images_that_pointing_leaves_out_are_told():
     assert len(found.found.pointing.images) == 2
     [told] = [one for one in found.missing if "point at what is marked" in one]
     assert "is told of 2 of 3 images" in told
+    assert any(
+        "its highest position is in or beside them on" in one and "of 2 images" in one for one in found.sentences()
+    )
     told = looked(model, half, half, half, examples=3, steps=2).trust.missing
     assert [one for one in told if "is told of" in one] == []
 

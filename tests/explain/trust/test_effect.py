@@ -39,6 +39,9 @@ def test_few_changes_of_answers_are_no_small_scatter():
         found = paired(now, base)
         assert (found.low, found.high) == pytest.approx((p12 - p21 - half, p12 - p21 + half), rel=1e-12)
         assert found.mean == pytest.approx((won - lost) / count)
+        twice = paired([2 * value for value in now], [2 * value for value in base], most=2.0)
+        doubled = Effect(2 * found.mean, 2 * found.low, 2 * found.high, count)
+        assert twice == doubled  # doubling is exact
 
 
 @pytest.mark.parametrize("count", [300, 320, 400])

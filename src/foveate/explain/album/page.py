@@ -139,7 +139,8 @@ def _gates(statistics: Sequence[GateStatistics]) -> list[Table]:
             folded=f"The weights of all {len(rows)} maps" if len(rows) > 4 else "",
             note="Range: the smallest and the largest weight. From image to image: how far one weight deviates. "
             "Variance between images: the rest is a pattern that all images share. Entropy: against that of equal "
-            "weights.",
+            "weights."
+            + (" Of relations: in multiples of an even share." if any(one.name.relates for one in statistics) else ""),
         )
     ]
 

@@ -25,8 +25,8 @@ _SHARED = ("branch", "kernel", "slot", "tap")
 class GateStatistics:
     """The weights of one map over a data set.
 
-    Of a relation between pairs, the weights spoken of are what every source gives to all targets, in multiples of its
-    even share, so that their mean is 1 where weights are shares; extremes are those of the weights themselves.
+    Of a relation between pairs, the weights spoken of are what every source gives to all targets, in multiples of an
+    even share, so that their mean is 1 where weights are shares; extremes are those of single weights, in that unit.
 
     Attributes:
         name: Which map.
@@ -162,6 +162,7 @@ class _Tally:
         inputs = float(self.moments.variance.mean())
         total = inputs + float(self.moments.mean.var(correction=0))
         known = not name.relates and self.low >= 0 and self.high <= 1
+        unit = self.choices if name.relates else 1  # an even share is one of so many sources
         return GateStatistics(
             name=name,
             examples=count,
@@ -172,8 +173,8 @@ class _Tally:
             closed=None if name.relates else self.closed / count,
             open=self.open / count if known else None,
             entropy=self.entropy / count / math.log(self.choices) if self.choices > 1 else None,
-            low=self.low,
-            high=self.high,
+            low=unit * self.low,
+            high=unit * self.high,
         )
 
 
