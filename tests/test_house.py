@@ -74,7 +74,7 @@ def test_import_loads_the_core_only():
 
 def test_readme_has_the_two_commands_and_ci_runs_them():
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
-    for command in ("uv run foveate compare", "uv run pytest"):
+    for command in ("uv run foveate compare", "uv run pytest -n auto"):
         assert command in readme
         assert command in ci
 
