@@ -54,7 +54,7 @@ def section(name: str, found: Mapping[str, Any]) -> str:
             f"| {row['arm']} | {_percent(row['score'])} | {_points(row['difference'])} | "
             f"{'' if interval is None else f'{_points(interval[0])} to {_points(interval[1])}'} | "
             f"{verdict.get('word', '')} | {'' if not verdict else format(verdict['p_adjusted'], '.2g')} | "
-            f"{_more(row['parameters'], base['parameters'])} | {_times(row['latency_ratio'])} |"
+            f"{_parameters(row, base)} | {_times(row['latency_ratio'])} |"
         )
     if comparison["contrasts"]:
         lines += ["", "Beside their controls:", ""]
@@ -97,8 +97,10 @@ def _with_interval(found: Mapping[str, Any] | None) -> str:
     return f"{_points(found['mean'])}{ends}"
 
 
-def _more(value: int | None, base: int | None) -> str:
-    return "" if value is None or base is None else f"{value:,}" if value == base else f"{value - base:+,}"
+def _parameters(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """All of the baseline's, and what the others have more."""
+    own, there = row["parameters"], base["parameters"]
+    return "" if own is None or there is None else f"{own:,}" if row is base else f"{own - there:+,}"
 
 
 def _times(value: float | None) -> str:
