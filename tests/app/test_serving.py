@@ -1,0 +1,32 @@
+"""What goes on while a page is served."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+SIZE, COUNT = 64_000, 3_000  # too small to be mapped one by one
+HELD = f"""
+from foveate.app.serving import give_back
+def resident():
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmRSS:")]
+    return 1024 * int(line.split()[1])
+blocks = [b"x" * size for size in [{SIZE}] * {COUNT}]
+highest = blocks[-1]  # it stays, so that the library does not give the rest back by itself
+before = resident()
+del blocks
+held = resident()
+give_back()
+print(before - held, before - resident())
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "malloc_trim"),
+    reason="asks Linux how much memory there is, and glibc to give it back",
+)
+def test_freed_memory_is_given_back():
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
+    without, given = map(int, done.stdout.split())
+    assert without < SIZE * COUNT / 2 < given
