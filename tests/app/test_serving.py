@@ -3,8 +3,11 @@
 import ctypes
 import subprocess
 import sys
+from threading import Event
 
 import pytest
+
+from foveate.app import serving
 
 SIZE, COUNT = 64_000, 3_000  # too small to be mapped one by one
 HELD = f"""
@@ -30,3 +33,11 @@ def test_freed_memory_is_given_back():
     done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
     without, given = map(int, done.stdout.split())
     assert without < SIZE * COUNT / 2 < given
+
+
+def test_every_sweep_gives_memory_back(monkeypatch, tmp_path):
+    done, given = Event(), []
+    monkeypatch.setattr(serving, "SWEEP", 0.01)
+    monkeypatch.setattr(serving, "give_back", lambda: given.append(True))
+    serving._sweep(done, tmp_path, done.set)  # one round
+    assert given == [True]
