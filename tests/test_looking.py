@@ -18,7 +18,7 @@ from foveate.cli import main
 from foveate.cli.looking import _command, _of_run, look
 from foveate.cli.words import telling
 from foveate.explain.album import Frame
-from foveate.train.album import _padded, _whence, samples_of, sizes_of, trained
+from foveate.train.album import _frame, _padded, _whence, samples_of, sizes_of, trained
 from foveate.train.assembly import Assembly, save_model
 
 CLOTHES = (
@@ -173,15 +173,43 @@ def test_a_folder_that_is_called_like_a_class_says_nothing_of_masks(tmp_path):
     assert images.seen[0].truth is None
 
 
-def test_what_a_detector_adds_is_said_where_it_can_be_seen():
+def detector(shortest: int, longest: int) -> torch.nn.Module:
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-    detector = torch.nn.Module()
-    detector.transform = GeneralizedRCNNTransform(64, 96, [0.0] * 3, [1.0] * 3)  # adds up to multiples of 32
-    [note] = _padded(detector, Frame((64, 72), torch.clone))
-    assert "adds 25% of nothing" in note  # 72 becomes 96
-    assert _padded(detector, Frame((64, 96), torch.clone)) == ()
-    assert _padded(detector, Frame((64, 95), torch.clone)) == ()  # a hundredth is not seen
+    network = torch.nn.Module()
+    network.transform = GeneralizedRCNNTransform(shortest, longest, [0.5, 0.4, 0.2], [0.25] * 3)  # multiples of 32
+    return network
+
+
+@pytest.mark.parametrize(
+    ("shortest", "size", "frame"),
+    [(64, (64, 72), (64, 96)), (64, (72, 64), (96, 64)), (96, (48, 60), (48, 64)), (64, (64, 96), (64, 96))],
+)
+def test_a_detector_adds_nothing_to_the_frame_of_its_pictures(shortest, size, frame):
+    network = detector(shortest, 200)
+    found = _frame(network, size)
+    assert found.size == frame
+    assert _padded(network, found) == ()
+
+
+def test_a_detector_is_given_what_it_would_have_made_of_the_picture_itself():
+    network = detector(64, 200)
+    pixels = torch.randint(0, 256, (3, 64, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    framed = _frame(network, (64, 72))("a", pixels, None).given
+    (with_frame, _), (alone, _) = network.transform([framed]), network.transform([pixels.float() / 255])
+    assert with_frame.tensors.shape == alone.tensors.shape
+    assert torch.equal(with_frame.tensors[..., :72], alone.tensors[..., :72])
+    # what is added is a byte, half a step off at most
+    assert (with_frame.tensors - alone.tensors).abs().max() <= 0.5001 / 255 / 0.25
+
+
+def test_what_a_detector_adds_is_said_where_no_frame_can_help():
+    network = detector(80, 200)  # 80 becomes 96 whatever the frame
+    found = _frame(network, (80, 96))
+    assert found.size == (80, 96)
+    [note] = _padded(network, found)
+    assert "adds 17% of nothing" in note
+    assert _padded(detector(64, 200), Frame((64, 95), torch.clone)) == ()  # a hundredth is not seen
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def trained(checkpoint: str | Path, sizes: Sequence[tuple[int, int]] = ()) -> tu
             "an album shows photographs, and this network takes scans: `foveate predict` shows what its attention does"
         )
     names = (NOTHING, *assembly.classes) if assembly.work == "detection" else assembly.classes
-    prepare = _prepare(assembly, sizes)
+    prepare = _prepare(network, assembly, sizes)
     origin = Origin(_named(assembly), _whence(Path(checkpoint)), notes=_padded(network, prepare))
     return Subject(network, origin, names, prepare), assembly
 
@@ -104,25 +104,51 @@ def samples_of(
     return subject, arranged(seen, most, there=len(test), source=source)
 
 
-def _prepare(assembly: Assembly, sizes: Sequence[tuple[int, int]]) -> Prepare:
+def _prepare(network: nn.Module, assembly: Assembly, sizes: Sequence[tuple[int, int]]) -> Prepare:
     options = assembly.chosen()
     if assembly.work == "detection":
         height, width = (max((size[side] for size in sizes), default=options.size or 800) for side in (0, 1))
         scale = min(1.0, LONGEST / max(height, width))
-        return Frame((max(1, round(height * scale)), max(1, round(width * scale))), lambda pixels: pixels.float() / 255)
+        return _frame(network, (max(1, round(height * scale)), max(1, round(width * scale))))
     if assembly.work == "segmentation":
         return Square((options.crop, options.crop), Normalise.usual(3))
     return Square((options.size, options.size), Normalise.usual(assembly.channels), assembly.channels)
 
 
-def _padded(network: nn.Module, prepare: Prepare) -> tuple[str, ...]:
-    """What a detector adds on the right and below until its maps fit, where that is enough to be seen."""
-    transform: Any = getattr(network, "transform", None)
-    if transform is None or not isinstance(prepare, Frame):
-        return ()
+def _frame(detector: Any, size: tuple[int, int]) -> Frame:
+    """A frame of at least this size that a detector adds nothing to, so that its maps cover the frame and no more.
+
+    Detectors add the mean colour on the right and below until their layers fit. The frame is filled up so far and with
+    that, and the network computes what it would have computed. Where no frame can be, the size stays.
+    """
+    transform = detector.transform
+    fill = tuple(round(255 * mean) for mean in transform.image_mean)
+    inner, outer = _sides(transform, size)
+    full = [round(side * ahead / behind) for side, ahead, behind in zip(size, outer, inner, strict=True)]
+    nearby = [[side, side + 1, side - 1] for side in full]
+    for height in nearby[0]:
+        for width in nearby[1]:
+            if height >= size[0] and width >= size[1] and _sides(transform, (height, width)) == (outer, outer):
+                return Frame((height, width), _shares, fill)
+    return Frame(size, _shares, fill)
+
+
+def _shares(pixels: Tensor) -> Tensor:
+    return pixels.float() / 255
+
+
+def _sides(transform: Any, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width that a detector makes of an image, and those of what it looks at: the same, and what it adds."""
     with torch.no_grad():
-        images, _ = transform([torch.zeros(3, *prepare.size)])
-    sizes = zip(images.image_sizes[0], images.tensors.shape[-2:], strict=True)
+        images, _ = transform([torch.zeros(3, *size)])
+    return tuple(images.image_sizes[0]), tuple(images.tensors.shape[-2:])
+
+
+def _padded(network: nn.Module, prepare: Prepare) -> tuple[str, ...]:
+    """What a detector adds on the right and below all the same, where that is enough to be seen."""
+    if not isinstance(prepare, Frame):
+        return ()
+    sizes = zip(*_sides(network.transform, prepare.size), strict=True)
     most = max(1 - inner / outer for inner, outer in sizes)
     if most <= VISIBLE:
         return ()

@@ -121,7 +121,10 @@ def answered(one: Seen, answer: Any, kind: Kind) -> Picture:
             known = sorted({thing.label for thing in one.truth} - {thing.label for thing, _ in found})
             rows += [(colour(label), f"{kind.name(label)}: marked, not found") for label in known]
         panels = _boxed(one, [thing for thing, _ in found], rows)
-        caption = "What the network was given: the whole picture, made smaller where it is too large."
+        caption = (
+            "What the network was given: the whole picture, made smaller where it is too large. An even edge on the "
+            "right or below is no part of it: it fills the frame that the network's layers need."
+        )
     elif isinstance(kind, Masks):
         panels = _masked(one, kind.found(answer), kind)
     else:

@@ -60,15 +60,17 @@ class Square:
 
 @dataclass(frozen=True)
 class Frame:
-    """A whole picture in the upper left corner of a frame, made smaller where it is larger; the rest is black.
+    """A whole picture in the upper left corner of a frame, made smaller where it is larger; the rest is one colour.
 
     Attributes:
         size: Height and width of the frame.
         normalise: As in :class:`Square`.
+        fill: The colour, red, green and blue in bytes.
     """
 
     size: tuple[int, int]
     normalise: Normalise
+    fill: tuple[int, int, int] = (0, 0, 0)
 
     def __call__(self, name: str, pixels: UInt8[Tensor, "c h w"], truth: Truth | None, /) -> Seen:
         """One picture.
@@ -85,7 +87,8 @@ class Frame:
         scale = min(1.0, self.size[0] / height, self.size[1] / width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
         beyond = (0, self.size[1] - inner[1], 0, self.size[0] - inner[0])
-        framed = F.pad(rgb(_resized(pixels, inner)), beyond)
+        framed = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, *self.size)
+        framed[:, : inner[0], : inner[1]] = rgb(_resized(pixels, inner))
         if isinstance(truth, Tensor):
             _check_shape(name, truth, (height, width))
             truth = F.pad(mask_at(truth, inner), beyond, value=IGNORE)
