@@ -1,8 +1,10 @@
 """What goes on while a page is served."""
 
 import ctypes
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from threading import Event
 
 import pytest
@@ -41,3 +43,16 @@ def test_every_sweep_gives_memory_back(monkeypatch, tmp_path):
     monkeypatch.setattr(serving, "give_back", lambda: given.append(True))
     serving._sweep(done, tmp_path, done.set)  # one round
     assert given == [True]
+
+
+@pytest.mark.skipif(find_spec("gradio") is None, reason="serves a page: it needs the package gradio")
+def test_a_page_that_ends_leaves_the_environment_as_it_was(monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "mine")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with serving.serving(port=None) as first:
+        with serving.serving(port=None) as second:
+            assert os.environ["GRADIO_TEMP_DIR"] == str(second.uploads)
+        assert os.environ["GRADIO_TEMP_DIR"] == str(first.uploads)  # else it takes no more pictures
+        assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["GRADIO_TEMP_DIR"] == "mine"
+    assert "HF_HUB_OFFLINE" not in os.environ

@@ -80,6 +80,8 @@ def serving(
 ) -> Generator[Site]:
     """Serve the page for as long as the ``with`` lasts; then processes end and temporary files go.
 
+    A process serves one page at a time: while it serves a second one, the first takes no pictures.
+
     Args:
         port: Where; any that is free, if ``None``.
         address: To whom; this machine alone by default.
@@ -100,21 +102,36 @@ def serving(
     root = Path(tempfile.mkdtemp(prefix="foveate-app-")).resolve()
     uploads = root / "uploads"
     uploads.mkdir()
-    os.environ |= {**SILENT, "GRADIO_TEMP_DIR": str(uploads)}
     done = Event()
     try:
-        handlers, page = _built(root, uploads, checkpoints, studies, images, hosts)
-        try:
-            url = _launched(page, address, port, uploads)
-            Thread(target=_sweep, args=(done, uploads, handlers.sessions.sweep), daemon=True).start()
-            yield Site(url, handlers, uploads)
-        finally:
-            done.set()
-            handlers.comparisons.close()
-            handlers.sessions.close_all()
-            page.close(verbose=False)
+        with _environment({**SILENT, "GRADIO_TEMP_DIR": str(uploads)}):
+            handlers, page = _built(root, uploads, checkpoints, studies, images, hosts)
+            try:
+                url = _launched(page, address, port, uploads)
+                Thread(target=_sweep, args=(done, uploads, handlers.sessions.sweep), daemon=True).start()
+                yield Site(url, handlers, uploads)
+            finally:
+                done.set()
+                handlers.comparisons.close()
+                handlers.sessions.close_all()
+                page.close(verbose=False)
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Generator[None]:
+    """Variables of the environment for a while: gradio asks for its folder whenever a picture comes."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ |= values
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _built(
