@@ -18,7 +18,7 @@ from foveate.cli import main
 from foveate.cli.looking import _command, _of_run, look
 from foveate.cli.words import telling
 from foveate.explain.album import Frame
-from foveate.train.album import _frame, _padded, _whence, samples_of, sizes_of, trained
+from foveate.train.album import _padded, _whence, frame_for, samples_of, sizes_of, trained
 from foveate.train.assembly import Assembly, save_model
 
 CLOTHES = (
@@ -188,7 +188,7 @@ def detector(shortest: int, longest: int) -> torch.nn.Module:
 )
 def test_a_detector_adds_nothing_to_the_frame_of_its_pictures(shortest, size, frame):
     network = detector(shortest, 200)
-    found = _frame(network, size)
+    found = frame_for(network, size)
     assert found.size == frame
     assert _padded(network, found) == ()
 
@@ -196,7 +196,7 @@ def test_a_detector_adds_nothing_to_the_frame_of_its_pictures(shortest, size, fr
 def test_a_detector_is_given_what_it_would_have_made_of_the_picture_itself():
     network = detector(64, 200)
     pixels = torch.randint(0, 256, (3, 64, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    framed = _frame(network, (64, 72))("a", pixels, None).given
+    framed = frame_for(network, (64, 72))("a", pixels, None).given
     (with_frame, _), (alone, _) = network.transform([framed]), network.transform([pixels.float() / 255])
     assert with_frame.tensors.shape == alone.tensors.shape
     assert torch.equal(with_frame.tensors[..., :72], alone.tensors[..., :72])
@@ -206,7 +206,7 @@ def test_a_detector_is_given_what_it_would_have_made_of_the_picture_itself():
 
 def test_what_a_detector_adds_is_said_where_no_frame_can_help():
     network = detector(80, 200)  # 80 becomes 96 whatever the frame
-    found = _frame(network, (80, 96))
+    found = frame_for(network, (80, 96))
     assert found.size == (80, 96)
     [note] = _padded(network, found)
     assert "adds 17% of nothing" in note

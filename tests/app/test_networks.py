@@ -10,6 +10,7 @@ from foveate.app.networks import RANDOM, UNTRAINED, Choice, Networks, offered
 from foveate.app.studies import Studies
 from foveate.errors import DataError, FoveateError, OptionError
 from foveate.hosts.at_hand import at_hand
+from tests.test_looking import saved
 
 
 def test_runs_are_those_of_the_folder_and_no_link_leads_out(material):
@@ -130,3 +131,28 @@ def test_no_place_is_none(seen, place):
         asking.ask(seen, next(iter(asking.affinities(seen))), *place, asking.LOOKS)
     with pytest.raises(FoveateError, match="no such map"):
         asking.ask(seen, "layer9", 0.5, 0.5, asking.LOOKS)
+
+
+@pytest.mark.parametrize("work", ["classification", "segmentation", "detection"])
+def test_runs_of_every_kind_of_work_answer_with_their_maps(tmp_path, work):
+    saved(tmp_path / "run", work)
+    chosen = Networks(checkpoints=tmp_path).get(Choice(checkpoint="run"))
+    seen = looking.see(chosen, torch.randint(0, 256, (3, 60, 80), dtype=torch.uint8))
+    assert "What the network was shown" in looking.answer(chosen, seen)
+    assert "stage by stage" in looking.maps(seen).lower()
+    assert [looking.one_map(seen, name) for name in looking.map_names(seen)]
+    said = looking.evidence(chosen, seen, None, "gradcam")
+    if work == "classification":
+        assert f"what speaks for {seen.said.content['class']} in the output" in said
+    assert "parameters" in looking.costs(chosen)
+    assert seen.pixels.shape[1:] == {"classification": (28, 28), "segmentation": (96, 96), "detection": (60, 80)}[work]
+
+
+def test_a_detector_is_shown_the_frame_that_its_layers_fit(tmp_path):
+    saved(tmp_path / "run", "detection")
+    chosen = Networks(checkpoints=tmp_path).get(Choice(checkpoint="run"))
+    pixels = torch.full((3, 48, 60), 7, dtype=torch.uint8)
+    seen = looking.see(chosen, pixels)
+    assert seen.pixels.shape == (3, 48, 64)  # twice as large 96 by 120, and layers make 128 of 120
+    assert torch.equal(seen.pixels[:, :, :60], pixels)
+    assert "fills the frame" in looking.answer(chosen, seen)

@@ -23,6 +23,7 @@ from foveate.explain.scores import class_logit, mask_logit
 from foveate.study.costs.side_by_side import side_by_side
 from foveate.surgery.attached import attached
 from foveate.surgery.planned import size_in_words
+from foveate.train.album import frame_for
 from foveate.train.drawing import centre_square, enlarged, grey, rgb
 from foveate.train.kinds.kind import Said
 from foveate.train.pixels import Normalise
@@ -47,7 +48,12 @@ class Seen:
 
 
 def shown_to(chosen: Chosen, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "c h w"]:
-    """A picture as this network takes it: the centre square at its size, grey where it knows no colours."""
+    """A picture as this network takes it: the centre square at its size, grey where it knows no colours.
+
+    A detector takes the whole picture, in a frame that its layers fit, so that its maps cover all that is shown.
+    """
+    if chosen.kind.name == "detection":
+        return frame_for(chosen.network, (pixels.shape[1], pixels.shape[2]))("", pixels, None).pixels
     mine = grey(pixels) if chosen.channels == 1 else pixels
     return mine if chosen.size is None else centre_square(mine, chosen.size)
 
@@ -69,6 +75,10 @@ def answer(chosen: Chosen, seen: Seen) -> str:
     told = bars(f"{chosen.name}: {what}", ranked) if ranked else note(f"found: {content.get('found', 'nothing')}")
     size = "×".join(str(side) for side in reversed(seen.pixels.shape[1:]))
     caption = f"What the network was shown: {size} pixels{' of grey' if len(seen.pixels) == 1 else ''}."
+    if chosen.kind.name == "detection":
+        caption += (
+            " An even edge on the right or below is no part of the picture: it fills the frame that its layers need."
+        )
     picture = enlarged(seen.said.picture if chosen.kind.name != "classification" else rgb(seen.pixels))
     return (
         note(*chosen.notes, kind="warning")
@@ -149,7 +159,10 @@ def evidence(chosen: Chosen, seen: Seen, target: str | None, method: str) -> str
         index = chosen.classes.index(name)
         if seen.maps is not None and heats(seen.maps).maps:
             said = _prediction(seen)
-            picture = beside(chosen.network, large(seen), index, inputs=x, methods=[method], prediction=said)
+            names = chosen.classes
+            picture = beside(
+                chosen.network, large(seen), index, inputs=x, methods=[method], classes=names, prediction=said
+            )
             return f"<h4>{escaped(f'what speaks for {name}')}</h4>{picture.html()}"
         heat = class_activation(chosen.network, x, [index], method=method, score=class_logit)[0]
     if not bool(heat.any()):
@@ -168,6 +181,8 @@ def costs(chosen: Chosen) -> str:
     with torch.random.fork_rng(devices=[]):
         bare = chosen.bare().eval()
     example = chosen.kind.example(chosen.channels, chosen.options)
+    if isinstance(example, list):  # a detector takes a batch as well
+        example = torch.stack(example)
     both = {"without": bare, "with": chosen.network}
     counted = {name: measure(network, example, rounds=2, warmup=1) for name, network in both.items()}
     calls = {name: _call(network, example) for name, network in both.items()}

@@ -104,22 +104,21 @@ def samples_of(
     return subject, arranged(seen, most, there=len(test), source=source)
 
 
-def _prepare(network: nn.Module, assembly: Assembly, sizes: Sequence[tuple[int, int]]) -> Prepare:
-    options = assembly.chosen()
-    if assembly.work == "detection":
-        height, width = (max((size[side] for size in sizes), default=options.size or 800) for side in (0, 1))
-        scale = min(1.0, LONGEST / max(height, width))
-        return _frame(network, (max(1, round(height * scale)), max(1, round(width * scale))))
-    if assembly.work == "segmentation":
-        return Square((options.crop, options.crop), Normalise.usual(3))
-    return Square((options.size, options.size), Normalise.usual(assembly.channels), assembly.channels)
-
-
-def _frame(detector: Any, size: tuple[int, int]) -> Frame:
+def frame_for(detector: Any, size: tuple[int, int]) -> Frame:
     """A frame of at least this size that a detector adds nothing to, so that its maps cover the frame and no more.
 
     Detectors add the mean colour on the right and below until their layers fit. The frame is filled up so far and with
     that, and the network computes what it would have computed. Where no frame can be, the size stays.
+
+    Args:
+        detector: One of torchvision's making.
+        size: Height and width of the largest picture.
+
+    Example:
+        >>> from foveate.hosts.detectors import build_detector
+        >>> network, _ = build_detector("foveate/fcos_resnet18_fpn", classes=4, size=96)
+        >>> frame_for(network, (48, 60)).size  # twice as large 96 by 120, of which the layers make 96 by 128
+        (48, 64)
     """
     transform = detector.transform
     fill = tuple(round(255 * mean) for mean in transform.image_mean)
@@ -131,6 +130,17 @@ def _frame(detector: Any, size: tuple[int, int]) -> Frame:
             if height >= size[0] and width >= size[1] and _sides(transform, (height, width)) == (outer, outer):
                 return Frame((height, width), _shares, fill)
     return Frame(size, _shares, fill)
+
+
+def _prepare(network: nn.Module, assembly: Assembly, sizes: Sequence[tuple[int, int]]) -> Prepare:
+    options = assembly.chosen()
+    if assembly.work == "detection":
+        height, width = (max((size[side] for size in sizes), default=options.size or 800) for side in (0, 1))
+        scale = min(1.0, LONGEST / max(height, width))
+        return frame_for(network, (max(1, round(height * scale)), max(1, round(width * scale))))
+    if assembly.work == "segmentation":
+        return Square((options.crop, options.crop), Normalise.usual(3))
+    return Square((options.size, options.size), Normalise.usual(assembly.channels), assembly.channels)
 
 
 def _shares(pixels: Tensor) -> Tensor:
@@ -204,4 +214,4 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-__all__ = ["samples_of", "sizes_of", "trained"]
+__all__ = ["frame_for", "samples_of", "sizes_of", "trained"]
