@@ -10,7 +10,8 @@ from foveate.app.networks import RANDOM, UNTRAINED, Choice, Networks, offered
 from foveate.app.studies import Studies
 from foveate.errors import DataError, FoveateError, OptionError
 from foveate.hosts.at_hand import at_hand
-from tests.test_looking import saved
+from foveate.train.assembly import Assembly, save_model
+from tests.test_looking import SETTINGS, saved
 
 
 def test_runs_are_those_of_the_folder_and_no_link_leads_out(material):
@@ -156,3 +157,22 @@ def test_a_detector_is_shown_the_frame_that_its_layers_fit(tmp_path):
     assert seen.pixels.shape == (3, 48, 64)  # twice as large 96 by 120, and layers make 128 of 120
     assert torch.equal(seen.pixels[:, :, :60], pixels)
     assert "fills the frame" in looking.answer(chosen, seen)
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_evidence_of_a_detector_is_that_of_its_surest_box(tmp_path, attended):
+    host, attention, at, channels, classes, options = SETTINGS["detection"]
+    assembly = Assembly("detection", host, classes, channels, attention if attended else None,
+                        at if attended else None, "paper", {**options, "score": 0.01})  # fmt: skip
+    save_model(tmp_path / "run" / "model", assembly.build()[0], assembly)
+    chosen = Networks(checkpoints=tmp_path).get(Choice(checkpoint="run"))
+    pixels = torch.randint(0, 256, (3, 60, 80), dtype=torch.uint8)
+    assert "finds nothing" in looking.evidence(chosen, looking.see(chosen, torch.zeros_like(pixels)), None, "gradcam")
+    chosen.network.score_thresh = 0.01  # it has learned nothing, and is sure of nothing
+    seen = looking.see(chosen, pixels)
+    things = seen.said.content["things"]
+    assert len(things) > 1
+    surest = max(things, key=lambda thing: thing["score"])
+    said = looking.evidence(chosen, seen, None, "hirescam")
+    assert f"the surest box, {surest['class']} {surest['score']:.0%}" in said and ("<img" in said or "<svg" in said)
+    assert ("the framed box" in said) == attended

@@ -19,7 +19,7 @@ from foveate.explain.activation import class_activation
 from foveate.explain.heat import heats
 from foveate.explain.overlay import Scale
 from foveate.explain.pictures import beside, draw, strip
-from foveate.explain.scores import class_logit, mask_logit
+from foveate.explain.scores import box_score, class_logit, mask_logit
 from foveate.study.costs.side_by_side import side_by_side
 from foveate.surgery.attached import attached
 from foveate.surgery.planned import size_in_words
@@ -143,9 +143,9 @@ def evidence(chosen: Chosen, seen: Seen, target: str | None, method: str) -> str
         OptionError: If there is no such method.
         FoveateError: If there is no such class.
     """
-    x = _input(seen)
     if chosen.kind.name == "detection":
-        return note("Class activation maps of detectors are asked of one box: see foveate.explain.activation.")
+        return _evidence_for_a_box(chosen, seen, method)
+    x = _input(seen)
     if chosen.kind.name == "segmentation":
         assert seen.said.mask is not None  # noqa: S101 (it is what segmenting networks say)
         if not bool((seen.said.mask > 0).any()):
@@ -170,6 +170,26 @@ def evidence(chosen: Chosen, seen: Seen, target: str | None, method: str) -> str
     scale = Scale(0.0, 1.0)
     picture = overlay(large(seen), heat, scale=scale)
     return figure(f"what speaks for {name}", f"{method}, relative to its highest: {scale.note()}.", picture)
+
+
+def _evidence_for_a_box(chosen: Chosen, seen: Seen, method: str) -> str:
+    """Of what a detector found, the surest."""
+    things = seen.said.content["things"]
+    if not things:
+        return note("The network finds nothing here: there is no evidence to look for.")
+    surest = max(things, key=lambda thing: thing["score"])
+    target = torch.tensor(surest["box"]), chosen.classes.index(surest["class"]) + 1  # 0 is nothing
+    pixels = rgb(seen.pixels)
+    x = pixels[None].float() / 255
+    heading = f"what speaks for the surest box, {surest['class']} {surest['score']:.0%}"
+    if seen.maps is not None and heats(seen.maps).maps:
+        said = _prediction(seen)
+        # the box is in the pixels of the picture, which is not enlarged for that
+        picture = beside(chosen.network, pixels, target, inputs=x, methods=[method], score=box_score, prediction=said)
+        return f"<h4>{escaped(heading)}</h4>{picture.html()}"
+    heat = class_activation(chosen.network, x, [target], method=method, score=box_score)[0]
+    scale = Scale(0.0, 1.0)
+    return figure(heading, f"{method}, relative to its highest: {scale.note()}.", overlay(pixels, heat, scale=scale))
 
 
 def costs(chosen: Chosen) -> str:
