@@ -17,8 +17,7 @@ from foveate import attach, hosts
 from foveate.cli import main
 from foveate.cli.looking import _command, _of_run, look
 from foveate.cli.words import telling
-from foveate.explain.album import Frame
-from foveate.train.album import _padded, _whence, frame_for, samples_of, sizes_of, trained
+from foveate.train.album import _whence, frame_for, padding, samples_of, sizes_of, trained
 from foveate.train.assembly import Assembly, save_model
 
 CLOTHES = (
@@ -190,7 +189,7 @@ def test_a_detector_adds_nothing_to_the_frame_of_its_pictures(shortest, size, fr
     network = detector(shortest, 200)
     found = frame_for(network, size)
     assert found.size == frame
-    assert _padded(network, found) == ()
+    assert padding(network, found.size) == ()
 
 
 def test_a_detector_is_given_what_it_would_have_made_of_the_picture_itself():
@@ -208,9 +207,9 @@ def test_what_a_detector_adds_is_said_where_no_frame_can_help():
     network = detector(80, 200)  # 80 becomes 96 whatever the frame
     found = frame_for(network, (80, 96))
     assert found.size == (80, 96)
-    [note] = _padded(network, found)
+    [note] = padding(network, found.size)
     assert "adds 17% of nothing" in note
-    assert _padded(detector(64, 200), Frame((64, 95), torch.clone)) == ()  # a hundredth is not seen
+    assert padding(detector(64, 200), (64, 95)) == ()  # a hundredth is not seen
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from foveate.app import asking, looking
 from foveate.app.networks import RANDOM, UNTRAINED, Choice, Networks, offered
 from foveate.app.studies import Studies
 from foveate.errors import DataError, FoveateError, OptionError
+from foveate.explain.scores import answers, box_score
 from foveate.hosts.at_hand import at_hand
 from foveate.train.assembly import Assembly, save_model
 from tests.test_looking import SETTINGS, saved
@@ -160,7 +161,7 @@ def test_a_detector_is_shown_the_frame_that_its_layers_fit(tmp_path):
 
 
 @pytest.mark.parametrize("attended", [True, False])
-def test_evidence_of_a_detector_is_that_of_its_surest_box(tmp_path, attended):
+def test_evidence_of_a_detector_is_that_of_its_surest_box(tmp_path, monkeypatch, attended):
     host, attention, at, channels, classes, options = SETTINGS["detection"]
     assembly = Assembly("detection", host, classes, channels, attention if attended else None,
                         at if attended else None, "paper", {**options, "score": 0.01})  # fmt: skip
@@ -173,6 +174,26 @@ def test_evidence_of_a_detector_is_that_of_its_surest_box(tmp_path, attended):
     things = seen.said.content["things"]
     assert len(things) > 1
     surest = max(things, key=lambda thing: thing["score"])
+    asked = []
+
+    def spy(original):
+        return lambda network, *given, **more: asked.append((given, more)) or original(network, *given, **more)
+
+    name = "beside" if attended else "class_activation"
+    monkeypatch.setattr(looking, name, spy(getattr(looking, name)))
     said = looking.evidence(chosen, seen, None, "hirescam")
+    [((first, target), more)] = asked
+    images, target = (more["inputs"], target) if attended else (first, target[0])
+    [again] = answers(chosen.network, images)
+    assert float(box_score(again, target).detach()) == surest["score"]
     assert f"the surest box, {surest['class']} {surest['score']:.0%}" in said and ("<img" in said or "<svg" in said)
     assert ("the framed box" in said) == attended
+
+
+def test_a_detector_that_no_frame_fits_is_warned_of(tmp_path):
+    host, attention, at, channels, classes, options = SETTINGS["detection"]
+    assembly = Assembly("detection", host, classes, channels, attention, at, "paper", {**options, "size": 80})
+    save_model(tmp_path / "run" / "model", assembly.build()[0], assembly)
+    chosen = Networks(checkpoints=tmp_path).get(Choice(checkpoint="run"))
+    seen = looking.see(chosen, torch.zeros(3, 40, 48, dtype=torch.uint8))
+    assert "adds 17% of nothing" in looking.answer(chosen, seen)  # 80 becomes 96

@@ -23,7 +23,7 @@ from foveate.explain.scores import box_score, class_logit, mask_logit
 from foveate.study.costs.side_by_side import side_by_side
 from foveate.surgery.attached import attached
 from foveate.surgery.planned import size_in_words
-from foveate.train.album import frame_for
+from foveate.train.album import frame_for, padding
 from foveate.train.drawing import centre_square, enlarged, grey, rgb
 from foveate.train.kinds.kind import Said
 from foveate.train.pixels import Normalise
@@ -75,13 +75,15 @@ def answer(chosen: Chosen, seen: Seen) -> str:
     told = bars(f"{chosen.name}: {what}", ranked) if ranked else note(f"found: {content.get('found', 'nothing')}")
     size = "×".join(str(side) for side in reversed(seen.pixels.shape[1:]))
     caption = f"What the network was shown: {size} pixels{' of grey' if len(seen.pixels) == 1 else ''}."
+    notes = chosen.notes
     if chosen.kind.name == "detection":
+        notes += padding(chosen.network, (seen.pixels.shape[1], seen.pixels.shape[2]))
         caption += (
             " An even edge on the right or below is no part of the picture: it fills the frame that its layers need."
         )
     picture = enlarged(seen.said.picture if chosen.kind.name != "classification" else rgb(seen.pixels))
     return (
-        note(*chosen.notes, kind="warning")
+        note(*notes, kind="warning")
         + told
         + figure("the picture", caption, picture, small=chosen.kind.name == "classification")
     )

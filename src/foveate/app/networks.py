@@ -165,7 +165,7 @@ class Networks:
         if assembly.attention is not None:
             bare = lambda: replace(assembly, attention=None, at=None).build()[0]  # noqa: E731
         side = {"classification": "size", "segmentation": "crop"}.get(assembly.work)  # detectors take whole pictures
-        size = None if side is None else int(getattr(options, side))
+        size = None if side is None else getattr(options, side)
         return Chosen(name, network, assembly.kind, assembly.classes, assembly.channels, size, options, bare=bare)
 
     def _built(self, choice: Choice) -> Chosen:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from foveate.data.boxes.detection import Boxes
@@ -17,6 +16,7 @@ from foveate.explain.album import Frame, Images, Origin, Prepare, Square, Subjec
 from foveate.explain.album.files import arranged, find
 from foveate.explain.album.seen import affordable, evenly
 from foveate.train.assembly import Assembly, described, load_model
+from foveate.train.kinds.detection import sides_in
 from foveate.train.pixels import Normalise
 
 LONGEST = 1333  # side of what a detector is given, in pixels
@@ -42,7 +42,11 @@ def trained(checkpoint: str | Path, sizes: Sequence[tuple[int, int]] = ()) -> tu
         )
     names = (NOTHING, *assembly.classes) if assembly.work == "detection" else assembly.classes
     prepare = _prepare(network, assembly, sizes)
-    origin = Origin(_named(assembly), _whence(Path(checkpoint)), notes=_padded(network, prepare))
+    origin = Origin(
+        _named(assembly),
+        _whence(Path(checkpoint)),
+        notes=padding(network, prepare.size) if isinstance(prepare, Frame) else (),
+    )
     return Subject(network, origin, names, prepare), assembly
 
 
@@ -120,16 +124,27 @@ def frame_for(detector: Any, size: tuple[int, int]) -> Frame:
         >>> frame_for(network, (48, 60)).size  # twice as large 96 by 120, of which the layers make 96 by 128
         (48, 64)
     """
-    transform = detector.transform
-    fill = tuple(round(255 * mean) for mean in transform.image_mean)
-    inner, outer = _sides(transform, size)
+    fill = tuple(round(255 * mean) for mean in detector.transform.image_mean)
+    inner, outer = sides_in(detector, size)
     full = [round(side * ahead / behind) for side, ahead, behind in zip(size, outer, inner, strict=True)]
     nearby = [[side, side + 1, side - 1] for side in full]
     for height in nearby[0]:
         for width in nearby[1]:
-            if height >= size[0] and width >= size[1] and _sides(transform, (height, width)) == (outer, outer):
+            if height >= size[0] and width >= size[1] and sides_in(detector, (height, width)) == (outer, outer):
                 return Frame((height, width), _shares, fill)
     return Frame(size, _shares, fill)
+
+
+def padding(detector: nn.Module, size: tuple[int, int]) -> tuple[str, ...]:
+    """What a detector adds to a frame of this height and width all the same, as a sentence, where it can be seen."""
+    sizes = zip(*sides_in(detector, size), strict=True)
+    most = max(1 - inner / outer for inner, outer in sizes)
+    if most <= VISIBLE:
+        return ()
+    return (
+        f"This detector adds {most:.0%} of nothing on the right or below, so that its layers fit: maps are drawn over "
+        "the images by as much too far to the left and up.",
+    )
 
 
 def _prepare(network: nn.Module, assembly: Assembly, sizes: Sequence[tuple[int, int]]) -> Prepare:
@@ -145,27 +160,6 @@ def _prepare(network: nn.Module, assembly: Assembly, sizes: Sequence[tuple[int, 
 
 def _shares(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
-
-
-def _sides(transform: Any, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width that a detector makes of an image, and those of what it looks at: the same, and what it adds."""
-    with torch.no_grad():
-        images, _ = transform([torch.zeros(3, *size)])
-    return tuple(images.image_sizes[0]), tuple(images.tensors.shape[-2:])
-
-
-def _padded(network: nn.Module, prepare: Prepare) -> tuple[str, ...]:
-    """What a detector adds on the right and below all the same, where that is enough to be seen."""
-    if not isinstance(prepare, Frame):
-        return ()
-    sizes = zip(*_sides(network.transform, prepare.size), strict=True)
-    most = max(1 - inner / outer for inner, outer in sizes)
-    if most <= VISIBLE:
-        return ()
-    return (
-        f"This detector adds {most:.0%} of nothing on the right or below, so that its layers fit: maps are drawn over "
-        "the images by as much too far to the left and up.",
-    )
 
 
 def _truth(target: Any) -> Truth:
@@ -214,4 +208,4 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-__all__ = ["frame_for", "samples_of", "sizes_of", "trained"]
+__all__ = ["frame_for", "padding", "samples_of", "sizes_of", "trained"]

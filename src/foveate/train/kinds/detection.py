@@ -150,12 +150,17 @@ class _Detection(Kind[DetectionOptions]):
 
 def unpadded(heats: Tensor, network: nn.Module, pixels: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 h w"]:
     """A map of positions without the padding on the right and below that detectors add to make batches."""
-    transform: Any = network.transform
-    images, _ = transform([pixels.float() / 255])
-    sides = tuple(images.tensors.shape[-2:])
+    (height, width), sides = sides_in(network, (pixels.shape[1], pixels.shape[2]))
     whole = F.interpolate(heats[:1].float(), sides, mode="bilinear", align_corners=False)[0]
-    height, width = images.image_sizes[0]
     return whole[:, :height, :width]
+
+
+def sides_in(network: nn.Module, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width that a detector makes of an image, and those with what it adds on the right and below."""
+    transform: Any = network.transform
+    with torch.no_grad():
+        images, _ = transform([torch.zeros(3, *size)])
+    return tuple(images.image_sizes[0]), tuple(images.tensors.shape[-2:])
 
 
 KIND = _Detection()
